@@ -1,0 +1,492 @@
+"""The schema registry: every table that the pipeline stores, declared once.
+
+From here come the Arrow schemas that the writer validates against, the asset checks, the column metadata in the
+Dagster UI, the comments of the catalog's views and the data dictionary in the docs. Times are UTC with
+microseconds; ranges are half-open; units are in the names.
+
+The declarations are plain data, so that importing this module (which the Dagster definitions do) does not load
+pyarrow; :meth:`Table.schema` builds the Arrow schema when it is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from laps.errors import InputError, SchemaError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, Arrow type as text, meaning, and unit.
+
+    Attributes:
+        name: field name.
+        type: one of the keys of :func:`_arrow_types`.
+        description: what a value means, for someone who has never seen the code.
+        unit: unit of a value, where it has one.
+        nullable: whether a value may be absent.
+        values: the values that are allowed, where they are a closed set.
+    """
+
+    name: str
+    type: str
+    description: str
+    unit: str | None = None
+    nullable: bool = False
+    values: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its columns and how its files are laid out.
+
+    Attributes:
+        name: name of the table, of its folder in the store and of its view in the catalog.
+        description: one paragraph for the data dictionary.
+        columns: columns stored in the files, in order.
+        partitioned: ``"camera_hour"`` (``camera=/date=/hour=``) or ``"release"`` (one file for a release).
+        model_level: the folder above the partition that names the models: None, ``"tokenizer"`` or ``"release"``.
+        key: columns whose values identify a row.
+    """
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    partitioned: str = "camera_hour"
+    model_level: str | None = None
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, with descriptions and units in the fields' metadata."""
+        return _schema(self)
+
+    def validate(self, table: pa.Table) -> pa.Table:
+        """Return the rows cast to this schema, or raise SchemaError with everything that does not fit.
+
+        Missing or unknown columns, values that do not cast without loss, nulls where none are allowed, values
+        outside a closed set, and rows with the same key are errors: bad rows never reach the store.
+        """
+        return _validate(self, table)
+
+
+@cache
+def _arrow_types() -> dict[str, Any]:
+    import pyarrow as pa
+
+    return {
+        "string": pa.string(),
+        "int32": pa.int32(),
+        "int64": pa.int64(),
+        "uint16": pa.uint16(),
+        "float32": pa.float32(),
+        "float64": pa.float64(),
+        "bool": pa.bool_(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+        "binary": pa.binary(),
+        "list<uint16>": pa.list_(pa.field("element", pa.uint16(), nullable=False)),
+        "list<int64>": pa.list_(pa.field("element", pa.int64(), nullable=False)),
+        "list<float32>": pa.list_(pa.field("element", pa.float32(), nullable=False)),
+        "list<string>": pa.list_(pa.field("element", pa.string(), nullable=False)),
+    }
+
+
+@cache
+def _schema(table: Table) -> pa.Schema:
+    import pyarrow as pa
+
+    fields = []
+    for column in table.columns:
+        metadata = {"description": column.description}
+        if column.unit:
+            metadata["unit"] = column.unit
+        fields.append(pa.field(column.name, _arrow_types()[column.type], nullable=column.nullable, metadata=metadata))
+    return pa.schema(
+        fields,
+        metadata={"table": table.name, "schema_version": str(SCHEMA_VERSION), "description": table.description},
+    )
+
+
+def _validate(table: Table, rows: pa.Table) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    schema = table.schema()
+    missing = [name for name in table.column_names if name not in rows.column_names]
+    unknown = [name for name in rows.column_names if name not in table.column_names]
+    problems = []
+    if missing:
+        problems.append(f"missing columns {', '.join(missing)}")
+    if unknown:
+        problems.append(f"unknown columns {', '.join(unknown)}")
+    arrays = []
+    for column, field in zip(table.columns, schema, strict=True):
+        if column.name in missing:
+            continue
+        values = rows[column.name]
+        if values.type != field.type:
+            try:
+                values = values.cast(field.type)
+            except pa.ArrowInvalid as error:
+                problems.append(f"column {column.name} does not fit {column.type}: {error}")
+                continue
+        if not column.nullable and values.null_count:
+            problems.append(f"column {column.name} has {values.null_count} nulls")
+        if column.values is not None:
+            wrong = pc.unique(pc.drop_null(values)).to_pylist()
+            wrong = [value for value in wrong if value not in column.values]
+            if wrong:
+                problems.append(f"column {column.name} has the unknown values {wrong[:5]}")
+        arrays.append(values)
+    if not problems and rows.num_rows:
+        distinct = rows.group_by(list(table.key)).aggregate([]).num_rows
+        if distinct != rows.num_rows:
+            problems.append(f"{rows.num_rows - distinct} rows repeat the key ({', '.join(table.key)})")
+    if problems:
+        raise SchemaError(
+            f"rows do not fit the table {table.name}: {'; '.join(problems)}",
+            fix="This is a fault in the stage that made them; nothing was written.",
+        )
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+_CAMERA = Column("camera", "string", "Camera that filmed it.")
+_TOKENIZER = Column("tokenizer_id", "string", "Motion tokenizer that made the row: hash of its content.")
+_RELEASE = Column("release", "string", "Release (set of models) that made the row.")
+_SEGMENT = Column("segment_id", "string", "Primitive: hash of camera, first sample and model ids; stable over re-runs.")
+_SCORE_ENCODER = Column(
+    "encoder_id",
+    "string",
+    "Vision encoder that made the features, for example open_clip:ViT-B-32/laion2b_s34b_b79k; "
+    "weight_free:… is the descriptor used where no weights are to be had, and no vision-language model.",
+)
+
+RECORDINGS = Table(
+    name="recordings",
+    description="One row for each video file that was offered, accepted or quarantined. Files are never copied.",
+    key=("recording_id",),
+    partitioned="camera",
+    columns=(
+        Column("recording_id", "string", "Hash of camera, uri, size and modification time."),
+        _CAMERA,
+        Column("uri", "string", "Where the file lies: an absolute path or a URL that fsspec reads."),
+        Column(
+            "status", "string", "ok, or quarantined with the reason beside it.", values=("ok", "quarantined")
+        ),
+        Column("reason", "string", "Why the file is quarantined.", nullable=True),
+        Column("start_time", "timestamp", "UTC time of the first frame.", nullable=True),
+        Column(
+            "start_source",
+            "string",
+            "Where the start time comes from.",
+            nullable=True,
+            values=("option", "sidecar", "file_name", "container"),
+        ),
+        Column("end_time", "timestamp", "UTC end as the container claims it (exclusive).", nullable=True),
+        Column("size_bytes", "int64", "Size of the file.", unit="bytes"),
+        Column("etag", "string", "Change marker: the store's etag, or modification time and size."),
+        Column("registered_at", "timestamp", "When the file was first registered."),
+        Column("container", "string", "Container format.", nullable=True),
+        Column("codec", "string", "Video codec.", nullable=True),
+        Column("pixel_format", "string", "Pixel format as stored.", nullable=True),
+        Column("width_px", "int32", "Width as displayed (after rotation).", unit="px", nullable=True),
+        Column("height_px", "int32", "Height as displayed (after rotation).", unit="px", nullable=True),
+        Column("rotation_deg", "int32", "Rotation that a player applies.", unit="degrees", nullable=True),
+        Column("nominal_fps", "float64", "Frame rate that the container claims.", unit="frames/s", nullable=True),
+        Column("pts_offset_s", "float64", "Presentation time of the first frame.", unit="s", nullable=True),
+    ),
+)
+
+RAW_VIDEO = Table(
+    name="raw_video",
+    description=(
+        "Which parts of which files cover a camera hour and its pre-roll, from packet timestamps. Rows with "
+        "used = true are what later stages read; the others say what was not used, or missing, and why."
+    ),
+    key=("start_time", "end_time", "status", "recording_id"),
+    columns=(
+        _CAMERA,
+        Column("start_time", "timestamp", "Start of the range, UTC."),
+        Column("end_time", "timestamp", "End of the range, UTC (exclusive)."),
+        Column(
+            "status",
+            "string",
+            "ok; truncated (the file ends before its container claims); corrupt (cannot be read here); overlap "
+            "(another recording covers the range and is used instead); gap (no footage).",
+            values=("ok", "truncated", "corrupt", "overlap", "gap"),
+        ),
+        Column("used", "bool", "Whether later stages take frames from this range."),
+        Column("reason", "string", "What is wrong, and which file is used instead.", nullable=True),
+        Column("recording_id", "string", "Recording; empty for a gap."),
+        Column("uri", "string", "Where the file lies.", nullable=True),
+        Column("recording_start_time", "timestamp", "UTC time of the recording's first frame.", nullable=True),
+        Column("recording_start_ns", "int64", "The same in nanoseconds since the epoch.", unit="ns", nullable=True),
+        Column("first_frame_time", "timestamp", "Time of the first frame in the range.", nullable=True),
+        Column("last_frame_time", "timestamp", "Time of the last frame in the range.", nullable=True),
+        Column("frame_count", "int64", "Frames in the range.", nullable=True),
+        Column("measured_fps", "float64", "Frames a second, measured.", unit="frames/s", nullable=True),
+        Column("min_interval_s", "float64", "Shortest time between two frames.", unit="s", nullable=True),
+        Column("max_interval_s", "float64", "Longest time between two frames.", unit="s", nullable=True),
+        Column("variable_rate", "bool", "Whether intervals between frames vary by more than a tenth.", nullable=True),
+        Column("pts_offset_s", "float64", "Presentation time of the recording's first frame.", "s", nullable=True),
+        Column("codec", "string", "Video codec.", nullable=True),
+        Column("width_px", "int32", "Width as displayed.", unit="px", nullable=True),
+        Column("height_px", "int32", "Height as displayed.", unit="px", nullable=True),
+        Column("rotation_deg", "int32", "Rotation that a player applies.", unit="degrees", nullable=True),
+        Column("size_bytes", "int64", "Size of the file.", unit="bytes", nullable=True),
+        Column("etag", "string", "Change marker of the file when it was read.", nullable=True),
+    ),
+)
+
+KEYPOINT_TRACKS = Table(
+    name="keypoint_tracks",
+    description=(
+        "One row for each window of 16 samples: the paths of a 20 x 20 grid of points that starts anew in each "
+        "window (paper section 3.1). Arrays are packed; laps.tracks.unpack reads them."
+    ),
+    key=("end_sample",),
+    columns=(
+        _CAMERA,
+        Column("end_sample", "int64", "Last sample of the window (samples since the epoch)."),
+        Column("end_time", "timestamp", "Time of the last sample, UTC."),
+        Column("tracker_id", "string", "Tracker, its settings and the image size it ran at."),
+        Column("image_width_px", "int32", "Width of the image that was tracked.", unit="px"),
+        Column("image_height_px", "int32", "Height of the image that was tracked.", unit="px"),
+        Column("frame_times_ns", "list<int64>", "True time of the frame shown at each sample.", unit="ns"),
+        Column(
+            "displacements",
+            "binary",
+            "Little-endian int16 [steps, points, (x, y)]: motion of each point between neighbouring samples.",
+            unit="1/32 px",
+        ),
+        Column("visible", "binary", "Bits [samples, points], most significant first: the point was seen."),
+        Column("visible_share", "float32", "Share of points seen, over the window."),
+    ),
+)
+
+KEYFRAMES = Table(
+    name="keyframes",
+    description="Small JPEG pictures, two a second, for the vision encoder, the report and contact sheets.",
+    key=("sample",),
+    columns=(
+        _CAMERA,
+        Column("sample", "int64", "Sample (since the epoch) at which the picture stands."),
+        Column("time", "timestamp", "Time of the sample, UTC."),
+        Column("frame_time", "timestamp", "Time of the frame shown, UTC."),
+        Column("width_px", "int32", "Width of the picture.", unit="px"),
+        Column("height_px", "int32", "Height of the picture.", unit="px"),
+        Column("jpeg", "binary", "The picture, JPEG."),
+    ),
+)
+
+LATENT_STREAM = Table(
+    name="latent_stream",
+    description=(
+        "One row for each sample (10 a second): the latent action code and energies of the motion since the "
+        "sample before. Rows are null where there is no footage or no window, with the reason."
+    ),
+    key=("sample",),
+    model_level="tokenizer",
+    columns=(
+        _CAMERA,
+        Column("sample", "int64", "Sample since the epoch."),
+        Column("time", "timestamp", "Time of the sample, UTC."),
+        Column("code", "uint16", "Latent action code: index into the FSQ codebook.", nullable=True),
+        Column(
+            "latent_action_energy",
+            "float32",
+            "The paper's energy, ||z_q,t - z_q,t-1||_2 within the window (section 3.1.1).",
+            nullable=True,
+        ),
+        Column(
+            "decoded_motion_energy",
+            "float32",
+            "Mean speed of the points as decoded from the code, common motion removed.",
+            unit="px per sample step",
+            nullable=True,
+        ),
+        Column(
+            "velocity_energy",
+            "float32",
+            "Mean speed of the tracked points, common motion removed.",
+            unit="px per sample step",
+            nullable=True,
+        ),
+        Column(
+            "prequantized_energy",
+            "float32",
+            "||z_t - z_t-1||_2 before quantization (the paper's ablation, table 5).",
+            nullable=True,
+        ),
+        Column(
+            "null_reason",
+            "string",
+            "Why the values are null: no_footage, window_start (too soon after a gap), lost_tracks.",
+            nullable=True,
+            values=("no_footage", "window_start", "lost_tracks"),
+        ),
+        _TOKENIZER,
+    ),
+)
+
+SEGMENTS = Table(
+    name="segments",
+    description="The action primitives: from where the energy rises to where it falls.",
+    key=("segment_id",),
+    model_level="release",
+    columns=(
+        _SEGMENT,
+        _CAMERA,
+        Column("start_time", "timestamp", "Start, UTC."),
+        Column("end_time", "timestamp", "End, UTC (exclusive)."),
+        Column("duration_s", "float64", "Length.", unit="s"),
+        Column("start_sample", "int64", "First sample of the ON run."),
+        Column("end_sample", "int64", "Sample after the last ON sample."),
+        Column("decided_sample", "int64", "Sample at which the detector knew the end; it sets the hour of the row."),
+        Column(
+            "end_reason",
+            "string",
+            "rest (the energy fell), gap (footage or tracks ended), maximum (cut at the longest allowed duration).",
+            values=("rest", "gap", "maximum"),
+        ),
+        Column("codes", "list<uint16>", "Latent action sequence: one code a sample, start <= t < end."),
+        Column("energy_form", "string", "Which energy was cut by."),
+        Column("energy_mean", "float32", "Mean smoothed energy."),
+        Column("energy_peak", "float32", "Highest smoothed energy."),
+        Column("confidence", "float32", "Mean of ln(smoothed energy / theta_on): how far above the threshold."),
+        _TOKENIZER,
+        Column("calibration_id", "string", "Calibration that held the thresholds: hash of its content."),
+        _RELEASE,
+    ),
+)
+
+CLIPS = Table(
+    name="clips",
+    description="One playable mp4 for each primitive, cut without re-encoding from the keyframe before.",
+    key=("segment_id",),
+    model_level="release",
+    columns=(
+        _SEGMENT,
+        _CAMERA,
+        Column("status", "string", "ok, or failed with the reason.", values=("ok", "failed")),
+        Column("reason", "string", "Why there is no clip.", nullable=True),
+        Column("clip_path", "string", "Path of the mp4 below the store's root.", nullable=True),
+        Column("recording_id", "string", "Recording that the clip was cut from.", nullable=True),
+        Column("first_frame_time", "timestamp", "Time of the first frame shown, UTC.", nullable=True),
+        Column("last_frame_time", "timestamp", "Time of the last frame shown, UTC.", nullable=True),
+        Column("frame_count", "int32", "Frames shown.", nullable=True),
+        Column(
+            "lead_in_s",
+            "float64",
+            "Length of what is in the file before the first frame shown; players skip it by the edit list.",
+            unit="s",
+            nullable=True,
+        ),
+        Column("size_bytes", "int64", "Size of the mp4.", unit="bytes", nullable=True),
+        _RELEASE,
+    ),
+)
+
+SEGMENT_EMBEDDINGS = Table(
+    name="segment_embeddings",
+    description="e_i of the frozen Transformer over the primitive's quantized vectors (paper section 3.2.1).",
+    key=("segment_id",),
+    model_level="release",
+    columns=(
+        _SEGMENT,
+        _CAMERA,
+        Column("embedding", "list<float32>", "256 numbers."),
+        Column("embedder_id", "string", "The frozen Transformer: hash of its content."),
+        _TOKENIZER,
+        _RELEASE,
+    ),
+)
+
+VISUAL_FEATURES = Table(
+    name="visual_features",
+    description="v_i: the vision encoder's pooled, normalised descriptor of the primitive (paper section 3.2.3).",
+    key=("segment_id",),
+    model_level="release",
+    columns=(
+        _SEGMENT,
+        _CAMERA,
+        Column("status", "string", "ok, or failed with the reason.", values=("ok", "failed")),
+        Column("reason", "string", "Why there are no features.", nullable=True),
+        Column("feature", "list<float32>", "L2-normalised descriptor.", nullable=True),
+        Column("frames_used", "int32", "Keyframes that went in."),
+        _SCORE_ENCODER,
+        _RELEASE,
+    ),
+)
+
+CLUSTER_ASSIGNMENTS = Table(
+    name="cluster_assignments",
+    description="The cluster of each primitive (paper section 3.2.2).",
+    key=("segment_id",),
+    model_level="release",
+    columns=(
+        _SEGMENT,
+        _CAMERA,
+        Column("cluster_id", "int32", "Cluster number, stable from one refit to the next."),
+        Column("centroid_distance", "float32", "Cosine distance, 1 - cos, to the cluster's centroid."),
+        Column("cluster_model_id", "string", "Cluster model: hash of its content."),
+        _RELEASE,
+    ),
+)
+
+CLUSTERS = Table(
+    name="clusters",
+    description="One row for each cluster: size, durations and coherence (ICSS, paper section 3.2.3).",
+    key=("cluster_id",),
+    partitioned="release",
+    model_level="release",
+    columns=(
+        Column("cluster_id", "int32", "Cluster number."),
+        Column("segment_count", "int64", "Primitives in the cluster."),
+        Column("median_duration_s", "float64", "Median length of its primitives.", unit="s", nullable=True),
+        Column("icss_mean", "float64", "Mean cosine similarity of sampled pairs.", nullable=True),
+        Column("icss_std", "float64", "Standard deviation over the pairs.", nullable=True),
+        Column("icss_ci_low", "float64", "95% bootstrap interval over primitives, low end.", nullable=True),
+        Column("icss_ci_high", "float64", "95% bootstrap interval over primitives, high end.", nullable=True),
+        Column("pair_count", "int64", "Pairs sampled."),
+        Column("baseline_mean", "float64", "Mean cosine similarity of random pairs of the whole set.", nullable=True),
+        Column("baseline_std", "float64", "Standard deviation of the random pairs.", nullable=True),
+        _SCORE_ENCODER,
+        Column("cluster_model_id", "string", "Cluster model: hash of its content."),
+        _RELEASE,
+    ),
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        RECORDINGS,
+        RAW_VIDEO,
+        KEYPOINT_TRACKS,
+        KEYFRAMES,
+        LATENT_STREAM,
+        SEGMENTS,
+        CLIPS,
+        SEGMENT_EMBEDDINGS,
+        VISUAL_FEATURES,
+        CLUSTER_ASSIGNMENTS,
+        CLUSTERS,
+    )
+}
+
+
+def table(name: str) -> Table:
+    """The table of that name, or InputError that lists the names."""
+    if name not in TABLES:
+        raise InputError(f"there is no table {name!r}", fix=f"The tables are {', '.join(TABLES)}.")
+    return TABLES[name]
