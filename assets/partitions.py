@@ -7,6 +7,8 @@ before: a primitive may begin in one hour and end in the next.
 
 from __future__ import annotations
 
+import warnings
+
 import dagster as dg
 
 from laps.timegrid import HOUR_KEY_FORMAT, CameraHour, to_datetime
@@ -23,16 +25,21 @@ hours = dg.HourlyPartitionsDefinition(
 )
 camera_hours = dg.MultiPartitionsDefinition({"camera": cameras, "hour": hours})
 
-THIS_AND_PREVIOUS_HOUR = dg.MultiPartitionMapping(
-    {
-        "camera": dg.DimensionPartitionMapping("camera", dg.IdentityPartitionMapping()),
-        "hour": dg.DimensionPartitionMapping(
-            "hour",
-            dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=0, allow_nonexistent_upstream_partitions=True),
-        ),
-    }
-)
-SAME_CAMERA = dg.MultiToSingleDimensionPartitionMapping("camera")
+with warnings.catch_warnings():
+    # Mappings between multi-partitions are marked beta; the tests would notice if they changed.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    THIS_AND_PREVIOUS_HOUR = dg.MultiPartitionMapping(
+        {
+            "camera": dg.DimensionPartitionMapping("camera", dg.IdentityPartitionMapping()),
+            "hour": dg.DimensionPartitionMapping(
+                "hour",
+                dg.TimeWindowPartitionMapping(
+                    start_offset=-1, end_offset=0, allow_nonexistent_upstream_partitions=True
+                ),
+            ),
+        }
+    )
+    SAME_CAMERA = dg.MultiToSingleDimensionPartitionMapping("camera")
 
 
 def camera_hour(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> CameraHour:

@@ -260,6 +260,16 @@ class Store:
             for batch in pq.ParquetFile(source).iter_batches(batch_rows):
                 yield pa.Table.from_batches([batch])
 
+    def partition_rows(self, table: Table, hour: CameraHour, model: str | None = None) -> int:
+        """Number of rows of a camera hour, from the file's footer."""
+        import pyarrow.parquet as pq
+
+        path = self.partition_path(table, hour, model)
+        if not self.exists(path):
+            raise self.not_processed(table, hour, model)
+        with self._parquet(path) as source:
+            return int(pq.ParquetFile(source).metadata.num_rows)
+
     def partitions(self, table: Table, model: str | None = None) -> list[CameraHour]:
         """The camera hours of a table that have been processed, in order."""
         hours = []

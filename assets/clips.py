@@ -1,0 +1,77 @@
+"""One playable mp4 for each primitive, cut by stream copy from the keyframe before.
+
+An edit list makes players start and end at the right frames; nothing is encoded again unless the codec cannot be
+put into an mp4 that browsers play. A primitive that lies in two recordings is cut from the one that holds more of
+it. What could not be cut is a row with status failed and the reason.
+"""
+
+import dagster as dg
+from pydantic import Field
+
+from assets.partitions import camera_hour, camera_hours, with_previous
+from assets.specs import SEGMENT, describe
+from laps.tables import CLIPS, RAW_VIDEO
+from resources.configured import RecordingsResource, StoreResource
+from resources.hours import read_with_previous
+from resources.recordings import open_uri
+from resources.release import ReleaseResource
+from resources.segments import read_segments
+from resources.store import rows_table
+
+
+class ClipSettings(dg.Config):
+    """How clips are cut."""
+
+    reencode: bool = Field(False, description="Encode every clip again: exact without an edit list, but slow.")
+
+
+@dg.asset(
+    deps=["segments", with_previous("raw_video")],
+    partitions_def=camera_hours,
+    pool="decode",
+    **describe(__doc__, group=SEGMENT, kinds={"parquet", "ffmpeg"}, table=CLIPS),
+)
+def clips(
+    context: dg.AssetExecutionContext,
+    config: ClipSettings,
+    store: StoreResource,
+    recordings: RecordingsResource,
+    release: ReleaseResource,
+) -> dg.MaterializeResult:
+    from laps.clips import cut_segments
+    from laps.sampling import pieces_of
+
+    hour, files = camera_hour(context), store.open()
+    chosen = release.read(files)
+    primitives = read_segments(files, hour, chosen).to_pylist()
+    footage = read_with_previous(files, recordings.open(files), RAW_VIDEO, hour)
+    folder = files.partition_path(CLIPS, hour, chosen.name).rpartition("/")[0]
+    rows = []
+    kept = {files.partition_path(CLIPS, hour, chosen.name)}
+    for primitive, clip, problem in cut_segments(
+        primitives, pieces_of(footage.to_pylist()), open_uri, reencode=config.reencode
+    ):
+        row = {"segment_id": primitive["segment_id"], "camera": hour.camera, "release": chosen.name}
+        if clip is None:
+            row |= {"status": "failed", "reason": problem}
+        else:
+            path = f"{folder}/{primitive['segment_id']}.mp4"
+            files.write_bytes(path, clip.content)
+            kept.add(path)
+            row |= {"status": "ok", "clip_path": path, **clip.columns()}
+        rows.append(row)
+    files.write_partition(CLIPS, hour, rows_table(CLIPS, rows), chosen.name)
+    # Clips of an earlier run of this hour that no row names any more.
+    for stale in set(files.list(folder)) - kept:
+        files.delete(stale)
+    failed = [row for row in rows if row["status"] == "failed"]
+    if failed:
+        context.log.warning(f"{len(failed)} clips could not be cut; the first: {failed[0]['reason']}")
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(rows),
+            "release": chosen.name,
+            "failed": len(failed),
+            "size_bytes": sum(row.get("size_bytes", 0) for row in rows),
+        }
+    )

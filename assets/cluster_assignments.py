@@ -1,0 +1,64 @@
+"""The cluster of each primitive, and how far it lies from the cluster's centroid."""
+
+import dagster as dg
+
+from assets.partitions import camera_hour, camera_hours
+from assets.specs import SEGMENT, describe
+from laps.errors import ModelMismatchError
+from laps.tables import CLUSTER_ASSIGNMENTS
+from resources.configured import StoreResource
+from resources.embeddings import embedding_matrix, read_hour_embeddings
+from resources.models import CLUSTER_MODEL, ModelRegistry
+from resources.release import ReleaseResource
+
+
+@dg.asset(
+    deps=["segment_embeddings", "cluster_model"],
+    partitions_def=camera_hours,
+    **describe(__doc__, group=SEGMENT, kinds={"parquet", "scikitlearn"}, table=CLUSTER_ASSIGNMENTS),
+)
+def cluster_assignments(
+    context: dg.AssetExecutionContext, store: StoreResource, release: ReleaseResource
+) -> dg.MaterializeResult:
+    import numpy as np
+    import pyarrow as pa
+
+    from laps.clustering import ClusterModel
+
+    hour, files = camera_hour(context), store.open()
+    chosen = release.read(files)
+    model_id = chosen.require(CLUSTER_MODEL)
+    model = ClusterModel.load(ModelRegistry(files).folder(CLUSTER_MODEL, model_id))
+    if model.embedder_id != chosen.embedder:
+        raise ModelMismatchError(
+            f"cluster model {model_id} was fitted on embeddings of {model.embedder_id}, "
+            f"but release {chosen.name} has {chosen.embedder}",
+            where=hour.key,
+            fix="Materialize cluster_model again.",
+        )
+    embedded = read_hour_embeddings(files, chosen, hour)
+    count = embedded.num_rows
+    if count:
+        labels, distances = model.assign(embedding_matrix(embedded))
+    else:
+        labels, distances = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    rows = pa.table(
+        {
+            "segment_id": embedded["segment_id"],
+            "camera": embedded["camera"],
+            "cluster_id": pa.array(labels, pa.int32()),
+            "centroid_distance": pa.array(distances, pa.float32()),
+            "cluster_model_id": pa.array([model_id] * count, pa.string()),
+            "release": pa.array([chosen.name] * count, pa.string()),
+        }
+    )
+    files.write_partition(CLUSTER_ASSIGNMENTS, hour, rows, chosen.name)
+    numbers, sizes = np.unique(labels, return_counts=True)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": count,
+            "release": chosen.name,
+            "cluster_model_id": model_id,
+            "sizes": {str(number): int(size) for number, size in zip(numbers, sizes, strict=True)},
+        }
+    )

@@ -1,0 +1,96 @@
+"""Keypoint tracks of every window, and small keyframes, from one pass over the hour's frames.
+
+A 20 x 20 grid of points starts anew in each window of 16 samples and is followed through it (paper section 3.1).
+Keyframes are JPEG pictures, two a second, for the vision encoder, the report and contact sheets. Each frame is
+decoded once in its life, here.
+"""
+
+import time
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.partitions import camera_hour, camera_hours
+from assets.specs import OBSERVE, describe
+from laps.tables import KEYFRAMES, KEYPOINT_TRACKS, RAW_VIDEO
+from laps.timegrid import from_datetime
+from resources.configured import RecordingsResource, StoreResource, TrackerResource
+from resources.recordings import open_uri
+from resources.settings import store_grid
+
+
+@dg.multi_asset(
+    name="observe_frames",
+    partitions_def=camera_hours,
+    pool="decode",
+    specs=[
+        dg.AssetSpec(
+            "keypoint_tracks",
+            deps=["raw_video"],
+            **describe(__doc__, group=OBSERVE, kinds={"parquet", "opencv"}, table=KEYPOINT_TRACKS),
+        ),
+        dg.AssetSpec(
+            "keyframes",
+            deps=["raw_video"],
+            **describe(__doc__, group=OBSERVE, kinds={"parquet", "opencv"}, table=KEYFRAMES),
+        ),
+    ],
+)
+def keypoint_tracks(
+    context: dg.AssetExecutionContext,
+    store: StoreResource,
+    recordings: RecordingsResource,
+    tracker: TrackerResource,
+) -> Iterator[dg.MaterializeResult]:
+    from laps.keyframes import keyframes_table
+    from laps.observe import observe
+    from laps.sampling import pieces_of, sample_frames
+    from laps.tracks import TrackWindows
+
+    hour, files = camera_hour(context), store.open()
+    grid = store_grid(files)
+    rows = files.read_partition(RAW_VIDEO, hour).to_pylist()
+    first, stop = grid.hour_samples(hour.hour_ns)
+    # A running hour ends, for now, where raw_video could see.
+    stop = min(stop, grid.first_sample_at_or_after(max(from_datetime(row["end_time"]) for row in rows)))
+    follower = tracker.build()
+    samples = sample_frames(
+        pieces_of(rows), open_uri, grid, first - grid.preroll, stop, threads=recordings.decode_threads
+    )
+    began, cpu_began = time.perf_counter(), time.process_time()
+    visible = 0.0
+    tracks_path, frames_path = (
+        files.partition_path(table, hour) for table in (KEYPOINT_TRACKS, KEYFRAMES)
+    )
+    with (
+        files.writer(KEYPOINT_TRACKS, tracks_path) as tracks,
+        files.writer(KEYFRAMES, frames_path) as frames,
+    ):
+        for batch in observe(samples, follower, grid, first=first):
+            if isinstance(batch, TrackWindows):
+                visible += float(batch.visible.mean()) * len(batch.end_samples)
+                tracks.write(batch.to_table(hour.camera, grid))
+            else:
+                frames.write(keyframes_table(batch, hour.camera, grid))
+    seconds = time.perf_counter() - began
+    observed_s = tracks.rows * grid.stride * grid.step_s
+    yield dg.MaterializeResult(
+        asset_key="keypoint_tracks",
+        metadata={
+            "dagster/row_count": tracks.rows,
+            "tracker": follower.tracker_id,
+            "observed_s": observed_s,
+            "visible_share": visible / tracks.rows if tracks.rows else 0.0,
+            "wall_s": seconds,
+            "cpu_s": time.process_time() - cpu_began,
+            "real_time_factor": observed_s / seconds if seconds else 0.0,
+            "size_bytes": files.fs.size(files.full_path(tracks_path)),
+        },
+    )
+    yield dg.MaterializeResult(
+        asset_key="keyframes",
+        metadata={
+            "dagster/row_count": frames.rows,
+            "size_bytes": files.fs.size(files.full_path(frames_path)),
+        },
+    )

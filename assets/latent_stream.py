@@ -1,0 +1,68 @@
+"""The latent action code and energies of every sample, ten a second.
+
+Each window of tracks goes through the tokenizer in one fixed batch shape, so that codes do not depend on how the
+recording was split; a window gives the values of its last four samples (paper sections 3.1 and 3.1.1). Where there
+is no value it is null, with the reason.
+"""
+
+import time
+
+import dagster as dg
+
+from assets.partitions import camera_hour, camera_hours
+from assets.plots import energy_plot
+from assets.specs import OBSERVE, describe, picture
+from laps.tables import KEYPOINT_TRACKS, LATENT_STREAM, RAW_VIDEO
+from laps.timegrid import from_datetime
+from resources.configured import StoreResource
+from resources.models import TOKENIZER, ModelRegistry
+from resources.release import ReleaseResource
+from resources.settings import store_grid
+
+
+@dg.asset(
+    deps=["raw_video", "keypoint_tracks", "motion_tokenizer"],
+    partitions_def=camera_hours,
+    pool="gpu",
+    **describe(__doc__, group=OBSERVE, kinds={"parquet", "pytorch"}, table=LATENT_STREAM),
+)
+def latent_stream(
+    context: dg.AssetExecutionContext, store: StoreResource, release: ReleaseResource
+) -> dg.MaterializeResult:
+    from laps.latent import code_use, encode_stream
+    from laps.sampling import covered
+    from laps.tokenizer import load
+    from laps.tracks import TrackWindows
+
+    hour, files = camera_hour(context), store.open()
+    grid = store_grid(files)
+    tokenizer_id = release.read(files).require(TOKENIZER)
+    tokenizer = load(ModelRegistry(files).folder(TOKENIZER, tokenizer_id))
+    rows = files.read_partition(RAW_VIDEO, hour).to_pylist()
+    first, stop = grid.hour_samples(hour.hour_ns)
+    stop = min(stop, grid.first_sample_at_or_after(max(from_datetime(row["end_time"]) for row in rows)))
+    began = time.perf_counter()
+    stream = encode_stream(
+        (TrackWindows.from_table(batch) for batch in files.iter_partition(KEYPOINT_TRACKS, hour)),
+        tokenizer,
+        grid,
+        first=first,
+        stop=stop,
+        covered=covered(rows, grid, first, stop),
+    )
+    files.write_partition(LATENT_STREAM, hour, stream.to_table(hour.camera, grid), tokenizer_id)
+    seconds = time.perf_counter() - began
+    use = code_use(stream)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": stop - first,
+            "tokenizer_id": tokenizer_id,
+            "valued_s": use.samples * grid.step_s,
+            "codes_used": use.codes,
+            "code_perplexity": use.perplexity,
+            "null_reasons": stream.null_counts(),
+            "wall_s": seconds,
+            "real_time_factor": use.samples * grid.step_s / seconds if seconds else 0.0,
+            "energy": picture(energy_plot(stream, grid), "energies over the hour"),
+        }
+    )

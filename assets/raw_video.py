@@ -1,0 +1,59 @@
+"""Which ranges of which files cover the camera hour and its pre-roll.
+
+Read from packet timestamps, without decoding a picture and without copying the video. A range is `ok`, `truncated`
+(the file ends before its container claims), `corrupt`, `overlap` (another recording covers it and is used) or
+`gap`, each with its reason; only ranges with `used = true` are read further on.
+"""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from assets.partitions import camera_hour, camera_hours
+from assets.specs import OBSERVE, describe
+from laps.tables import RAW_VIDEO
+from laps.timegrid import NS_PER_S, format_utc, from_datetime
+from resources.configured import RecordingsResource, StoreResource
+from resources.recordings import open_uri
+from resources.settings import store_grid
+from resources.store import rows_table
+
+
+@dg.asset(
+    deps=["landing_zone"],
+    partitions_def=camera_hours,
+    **describe(__doc__, group=OBSERVE, kinds={"parquet", "ffmpeg"}, table=RAW_VIDEO),
+)
+def raw_video(
+    context: dg.AssetExecutionContext, store: StoreResource, recordings: RecordingsResource
+) -> dg.MaterializeResult:
+    from laps.recordings import describe_hour
+
+    hour, files = camera_hour(context), store.open()
+    grid = store_grid(files)
+    registered = recordings.open(files).of_camera(hour.camera)
+    # The part of a running hour that has not happened yet is no gap: it is not known.
+    until_ns = min(hour.stop_ns, from_datetime(datetime.now(UTC)))
+    rows = describe_hour(hour, grid, registered, open_uri, until_ns=until_ns)
+    files.write_partition(RAW_VIDEO, hour, rows_table(RAW_VIDEO, rows))
+
+    footage_s = 0.0
+    lines = []
+    for row in rows:
+        start_ns, stop_ns = from_datetime(row["start_time"]), from_datetime(row["end_time"])
+        if row["used"]:
+            footage_s += max(0, stop_ns - max(start_ns, hour.start_ns)) / NS_PER_S
+        if row["status"] != "ok":
+            lines.append(f"{format_utc(start_ns)} to {format_utc(stop_ns)}: {row['status']}: {row['reason'] or ''}")
+    if lines:
+        context.log.warning("not all of the hour is plain footage:\n" + "\n".join(lines))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(rows),
+            "footage_s": footage_s,
+            "hour_covered": footage_s / 3600,
+            "frames": sum(row["frame_count"] or 0 for row in rows if row["used"]),
+            "files": sorted({row["uri"] for row in rows if row["used"]}),
+            "not_plain": dg.MetadataValue.md("\n".join(f"- {line}" for line in lines) or "nothing"),
+        }
+    )

@@ -1,0 +1,87 @@
+"""Thresholds of the action detector for one camera, found without labels.
+
+By default from the energy's own logarithm: a two-state model of rest and motion, with the threshold where the two
+are equally likely. The paper's sweep against Otsu pseudo-labels of the velocity energy (section 3.1.2) can be
+chosen. The camera's background, found here too, belongs to the release and never to the hour being processed.
+"""
+
+import dagster as dg
+from pydantic import Field
+
+from assets.partitions import SAME_CAMERA, cameras
+from assets.plots import calibration_plot
+from assets.specs import MODELS, describe, picture
+from laps.errors import NotProcessedError
+from laps.tables import LATENT_STREAM
+from laps.timegrid import CameraHour
+from resources.configured import StoreResource
+from resources.models import CALIBRATION, TOKENIZER, ModelRegistry
+from resources.release import ReleaseResource
+from resources.settings import store_grid
+
+
+class CalibrationSettings(dg.Config):
+    """How to find the thresholds."""
+
+    hours: list[str] = Field(
+        default=[], description="Camera hours to calibrate on. Empty: the camera's first 24 with a latent stream."
+    )
+    form: str = Field(
+        "decoded_motion", description="Energy to cut by: decoded_motion, latent_action, velocity, prequantized."
+    )
+    method: str = Field("log_energy", description="log_energy, or sweep (the paper's).")
+
+
+@dg.asset(
+    deps=[dg.AssetDep("latent_stream", partition_mapping=SAME_CAMERA), "motion_tokenizer"],
+    partitions_def=cameras,
+    **describe(__doc__, group=MODELS, kinds={"numpy"}),
+)
+def segmenter_calibration(
+    context: dg.AssetExecutionContext,
+    config: CalibrationSettings,
+    store: StoreResource,
+    release: ReleaseResource,
+) -> dg.MaterializeResult:
+    from laps.calibration import calibrate
+    from laps.latent import LatentStream
+    from laps.tokenizer import load
+
+    camera, files = context.partition_key, store.open()
+    grid = store_grid(files)
+    registry = ModelRegistry(files)
+    target = release.to_fill(files, CALIBRATION, camera)
+    tokenizer_id = target.require(TOKENIZER)
+    hours = [CameraHour.parse(key) for key in config.hours] or [
+        hour for hour in files.partitions(LATENT_STREAM, tokenizer_id) if hour.camera == camera
+    ][:24]
+    if not hours:
+        raise NotProcessedError(
+            f"has no latent stream of tokenizer {tokenizer_id}",
+            where=f"camera {camera}",
+            fix="Materialize latent_stream of some hours of this camera first.",
+        )
+    streams = [LatentStream.from_table(files.read_partition(LATENT_STREAM, hour, tokenizer_id)) for hour in hours]
+    tokenizer = load(registry.folder(TOKENIZER, tokenizer_id))
+    calibration = calibrate(
+        streams,
+        grid,
+        camera=camera,
+        form=config.form,
+        method=config.method,
+        decoded_motion=tokenizer.decoded_motion() if config.form == "decoded_motion" else None,
+    )
+    registry.put_text(CALIBRATION, calibration.calibration_id, "calibration.json", calibration.to_json())
+    registry.fill(target, CALIBRATION, calibration.calibration_id, camera)
+    if not calibration.ok:
+        context.log.warning(calibration.message)
+    return dg.MaterializeResult(
+        metadata={
+            "calibration_id": calibration.calibration_id,
+            "release": target.name,
+            "tokenizer_id": tokenizer_id,
+            "hours": [hour.key for hour in hours],
+            **calibration.summary(),
+            "curve": picture(calibration_plot(calibration), "log energy and threshold"),
+        }
+    )

@@ -1,0 +1,333 @@
+"""The catalog: DuckDB views over the stored tables, made from the schema registry.
+
+One view stands for each table of :mod:`laps.tables`, with the table's columns in their declared order, the types
+that were declared (never guessed from paths or from one file), and comments with meaning and unit. Beside them:
+
+- ``primitives``: each action primitive once, joined with its cluster, the cluster's coherence and its clip;
+- ``partitions``: which files the catalog reads, so that "processed, and nothing found" differs from "not processed".
+
+The views read explicit file lists, which the caller takes from the store. That is the seam for a compacted copy:
+a list may mix compacted files and single hours, the views do not care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from laps.tables import CLIPS, CLUSTER_ASSIGNMENTS, CLUSTERS, SEGMENTS, TABLES, Column, Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SQL_TYPES = {
+    "string": "VARCHAR",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "uint16": "USMALLINT",
+    "float32": "FLOAT",
+    "float64": "DOUBLE",
+    "bool": "BOOLEAN",
+    "timestamp": "TIMESTAMP WITH TIME ZONE",
+    "date": "DATE",
+    "binary": "BLOB",
+}
+
+# Without these, DuckDB would take the camera 01 for the number 1 (and 1 for 01).
+_HIVE_TYPES = {
+    "camera": "VARCHAR",
+    "date": "DATE",
+    "hour": "INTEGER",
+    "tokenizer": "VARCHAR",
+    "release": "VARCHAR",
+}
+
+_DATE = Column("date", "date", "UTC date of the camera hour whose file holds the row.")
+_HOUR = Column("hour", "int32", "UTC hour (0 to 23) of the camera hour whose file holds the row.")
+
+
+def _from(table: Table, name: str, rename: str | None = None, nullable: bool | None = None) -> Column:
+    column = next(column for column in table.columns if column.name == name)
+    return replace(
+        column, name=rename or name, nullable=column.nullable if nullable is None else nullable, values=None
+    )
+
+
+PRIMITIVES = Table(
+    name="primitives",
+    description=(
+        "One row for each action primitive: when and where, its latent action sequence, cluster, the cluster's "
+        "coherence, its clip, and the models that made it. The table to begin with."
+    ),
+    key=("segment_id",),
+    model_level="release",
+    columns=(
+        _from(SEGMENTS, "segment_id"),
+        _from(SEGMENTS, "camera"),
+        _from(SEGMENTS, "start_time"),
+        _from(SEGMENTS, "end_time"),
+        _from(SEGMENTS, "duration_s"),
+        _from(CLUSTER_ASSIGNMENTS, "cluster_id", nullable=True),
+        _from(CLUSTER_ASSIGNMENTS, "centroid_distance", nullable=True),
+        _from(SEGMENTS, "codes"),
+        _from(SEGMENTS, "energy_mean"),
+        _from(SEGMENTS, "energy_peak"),
+        _from(SEGMENTS, "confidence"),
+        _from(SEGMENTS, "energy_form"),
+        _from(SEGMENTS, "end_reason"),
+        Column(
+            "clip",
+            "string",
+            "The primitive's mp4: full path or URL; null where there is none.",
+            nullable=True,
+        ),
+        _from(CLUSTERS, "icss_mean", "cluster_icss"),
+        _from(CLUSTERS, "icss_ci_low", "cluster_icss_ci_low"),
+        _from(CLUSTERS, "icss_ci_high", "cluster_icss_ci_high"),
+        _from(CLUSTERS, "baseline_mean", "icss_baseline"),
+        _from(CLUSTERS, "encoder_id", nullable=True),
+        _from(SEGMENTS, "tokenizer_id"),
+        _from(SEGMENTS, "calibration_id"),
+        _from(CLUSTER_ASSIGNMENTS, "cluster_model_id", nullable=True),
+        _from(SEGMENTS, "release"),
+        _DATE,
+        _HOUR,
+    ),
+)
+
+PARTITIONS = Table(
+    name="partitions",
+    description=(
+        "The files that the catalog reads: a camera hour that was processed has one in each table, also when it "
+        "holds no rows."
+    ),
+    key=("path",),
+    columns=(
+        Column("table_name", "string", "Table that the file belongs to."),
+        Column("camera", "string", "Camera, where the table is kept by camera.", nullable=True),
+        replace(_DATE, nullable=True),
+        replace(_HOUR, nullable=True),
+        Column("model", "string", "Tokenizer or release that the file belongs to.", nullable=True),
+        Column("path", "string", "The file: full path or URL."),
+    ),
+)
+
+
+def view_columns(table: Table) -> tuple[Column, ...]:
+    """The columns of a table's view: those of the table, then the partition's date and hour where it has them."""
+    if table.name in TABLES and table.partitioned == "camera_hour":
+        return (*table.columns, _DATE, _HOUR)
+    return table.columns
+
+
+def sql_type(column: Column) -> str:
+    """The DuckDB type of a declared column."""
+    if column.type.startswith("list<"):
+        return f"{_SQL_TYPES[column.type.removeprefix('list<').removesuffix('>')]}[]"
+    return _SQL_TYPES[column.type]
+
+
+def quote(text: str) -> str:
+    """An SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def files_sql(files: Sequence[str]) -> str:
+    """The relation of a table's files, with typed partition columns; columns that a file lacks are null."""
+    types = ", ".join(
+        f"{quote(name)}: {kind}" for name, kind in _HIVE_TYPES.items() if f"/{name}=" in files[0]
+    )
+    return (
+        f"read_parquet([{', '.join(quote(file) for file in files)}], union_by_name=true, hive_partitioning=true, "
+        f"hive_types_autocast=false, hive_types={{{types}}})"
+    )
+
+
+def view_sql(table: Table, files: Sequence[str], absent: Iterable[str] = ()) -> str:
+    """``CREATE VIEW`` of a table over its files.
+
+    Args:
+        table: the declared table.
+        files: full paths or URLs; none of them gives an empty relation with the same columns and types.
+        absent: columns that no file has (all of them are older than the column): they are null.
+    """
+    missing = set(absent) if files else {column.name for column in view_columns(table)}
+    columns = ", ".join(
+        f"CAST({'NULL' if column.name in missing else _name(column.name)} AS {sql_type(column)}) AS {_name(column.name)}"
+        for column in view_columns(table)
+    )
+    source = f"FROM {files_sql(files)}" if files else "WHERE false"
+    return f"CREATE VIEW {_name(table.name)} AS SELECT {columns} {source}"
+
+
+def failing_view_sql(table: Table, message: str) -> str:
+    """A view with the table's columns that raises ``message`` as soon as a query reads it."""
+    columns = ", ".join(
+        f"CAST(NULL AS {sql_type(column)}) AS {_name(column.name)}" for column in view_columns(table)
+    )
+    return (
+        f"CREATE VIEW {_name(table.name)} AS SELECT {columns} "
+        f"FROM (SELECT error({quote(message)}) AS message) WHERE message IS NOT NULL"
+    )
+
+
+def primitives_sql(root: str) -> str:
+    """``CREATE VIEW primitives``; ``root`` is what clip paths are relative to."""
+    # The partition columns are part of the join, so that a filter on camera, date or hour prunes every side's files.
+    same_hour = (
+        "{0}.segment_id = s.segment_id AND {0}.camera = s.camera AND {0}.date = s.date AND {0}.hour = s.hour"
+    )
+    sources = {
+        "cluster_id": "a.cluster_id",
+        "centroid_distance": "a.centroid_distance",
+        "clip": f"{quote(root.rstrip('/') + '/')} || c.clip_path",
+        "cluster_icss": "k.icss_mean",
+        "cluster_icss_ci_low": "k.icss_ci_low",
+        "cluster_icss_ci_high": "k.icss_ci_high",
+        "icss_baseline": "k.baseline_mean",
+        "encoder_id": "k.encoder_id",
+        "cluster_model_id": "a.cluster_model_id",
+    }
+    columns = ", ".join(
+        f"{sources.get(column.name, f's.{_name(column.name)}')} AS {_name(column.name)}"
+        for column in PRIMITIVES.columns
+    )
+    return (
+        f"CREATE VIEW primitives AS SELECT {columns} FROM segments s "
+        f"LEFT JOIN cluster_assignments a ON {same_hour.format('a')} "
+        f"LEFT JOIN clips c ON {same_hour.format('c')} "
+        "LEFT JOIN clusters k ON k.cluster_id = a.cluster_id AND k.cluster_model_id = a.cluster_model_id"
+    )
+
+
+def comments_sql(table: Table, kind: str = "VIEW") -> list[str]:
+    """``COMMENT ON`` statements with the descriptions and units of the registry."""
+    name = _name(table.name)
+    statements = [f"COMMENT ON {kind} {name} IS {quote(table.description)}"]
+    for column in view_columns(table):
+        unit = f" Unit: {column.unit}." if column.unit else ""
+        statements.append(
+            f"COMMENT ON COLUMN {name}.{_name(column.name)} IS {quote(column.description + unit)}"
+        )
+    return statements
+
+
+@dataclass(frozen=True)
+class TableFailure:
+    """A table whose files could not be opened.
+
+    Attributes:
+        table: its name.
+        error: what DuckDB said.
+    """
+
+    table: str
+    error: duckdb.Error
+
+
+def create_views(
+    connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]], *, root: str
+) -> list[TableFailure]:
+    """Make every view of the catalog in a connection, and set its time zone to UTC.
+
+    Args:
+        connection: an empty in-memory database.
+        files: for each table's name, the files that it consists of; absent means none.
+        root: where the store lies; clip paths become ``<root>/<clip_path>``.
+
+    Returns:
+        The tables that could not be opened, for example because a file is truncated. They have no view yet: the
+        caller either tries again or puts :func:`failing_view_sql` there and then calls :func:`create_joined_views`.
+        With no failures everything is complete.
+    """
+    connection.execute("SET TimeZone = 'UTC'")
+    failures = []
+    for table in TABLES.values():
+        try:
+            _create_view(connection, table, files.get(table.name, ()))
+        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.HTTPException) as error:
+            failures.append(TableFailure(table.name, error))
+    _create_partitions(connection, files)
+    if not failures:
+        create_joined_views(connection, root)
+    return failures
+
+
+def create_joined_views(connection: duckdb.DuckDBPyConnection, root: str) -> None:
+    """Make ``primitives``, which needs the views of all tables, and the comments on everything."""
+    connection.execute(primitives_sql(root))
+    for table in (*TABLES.values(), PRIMITIVES):
+        connection.execute("; ".join(comments_sql(table)))
+    connection.execute("; ".join(comments_sql(PARTITIONS, "TABLE")))
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, table: Table, files: Sequence[str]) -> None:
+    try:
+        connection.execute(view_sql(table, files))
+    except duckdb.BinderException:
+        # Some column is in none of the files. Finding out costs a second look at all footers, so only then.
+        found = {
+            row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {files_sql(files)}").fetchall()
+        }
+        absent = [column.name for column in view_columns(table) if column.name not in found]
+        if not absent:
+            raise
+        connection.execute(view_sql(table, files, absent))
+
+
+def _create_partitions(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> None:
+    declared = ", ".join(f"{_name(column.name)} {sql_type(column)}" for column in PARTITIONS.columns)
+    connection.execute(f"CREATE OR REPLACE TABLE partitions ({declared})")
+    rows = []
+    for name, paths in files.items():
+        for path in paths:
+            parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
+            model = parts.get(TABLES[name].model_level or "")
+            rows.append((name, parts.get("camera"), parts.get("date"), parts.get("hour"), model, path))
+    for start in range(0, len(rows), 1000):
+        values = ", ".join(
+            "(" + ", ".join("NULL" if value is None else quote(value) for value in row) + ")"
+            for row in rows[start : start + 1000]
+        )
+        connection.execute(f"INSERT INTO partitions VALUES {values}")
+
+
+def catalog_summary(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """What the catalog holds: for each table its rows, camera hours, cameras, and first and last hour (UTC).
+
+    Counting rows reads the files' footers only.
+    """
+    counts = " UNION ALL ".join(
+        f"SELECT {quote(name)} AS table_name, {place} AS place, (SELECT count(*) FROM {_name(name)}) AS row_count"
+        for place, name in enumerate((*TABLES, PRIMITIVES.name))
+    )
+    return arrow(
+        connection,
+        f"""
+        SELECT
+            c.table_name AS "table",
+            c.row_count AS "rows",
+            count(DISTINCT (p.camera, p.date, p.hour)) FILTER (p.date IS NOT NULL) AS camera_hours,
+            count(DISTINCT p.camera) AS cameras,
+            CAST(min(p.date + to_hours(p.hour)) AS TIMESTAMP WITH TIME ZONE) AS first_hour,
+            CAST(max(p.date + to_hours(p.hour)) AS TIMESTAMP WITH TIME ZONE) AS last_hour
+        FROM ({counts}) c
+        LEFT JOIN partitions p
+            ON p.table_name = CASE c.table_name WHEN 'primitives' THEN 'segments' ELSE c.table_name END
+        GROUP BY c.table_name, c.row_count, c.place
+        ORDER BY c.place
+        """,
+    )
+
+
+def arrow(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    """The rows of a query as an Arrow table (times stay UTC, to the microsecond)."""
+    result: Any = connection.sql(query)
+    return result.to_arrow_table()
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,87 @@
+"""``laps backfill``: process hours in the foreground, without a daemon."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from laps.errors import LapsError
+from laps.timegrid import parse_utc
+
+
+@click.command()
+@click.option("--camera", "cameras", multiple=True, help="Camera to process; may be repeated. Default: all.")
+@click.option("--from", "start", help="First time to process, ISO 8601 with a zone. Default: the first recording.")
+@click.option("--to", "stop", help="End (exclusive), ISO 8601 with a zone. Default: the last recording.")
+@click.option("--only", type=click.Choice(["missing"]), help="Skip what has been processed already.")
+@click.option("--dry-run", is_flag=True, help="Print the hours and do nothing.")
+@click.option("--release", default="", help="Release to work with. Default: the current one.")
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True, help="Runs at once.")
+@click.option("--preset", type=click.Choice(["full", "small"]), default="full", show_default=True,
+              help="Size of the tokenizer, where one is trained first.")  # fmt: skip
+@click.option("--train-minutes", type=float, default=60.0, show_default=True, help="Longest training time.")
+@click.option("--clusters", "k", type=click.IntRange(1), default=6, show_default=True,
+              help="Number of clusters, where they are fitted first.")  # fmt: skip
+def backfill(
+    cameras: tuple[str, ...],
+    start: str | None,
+    stop: str | None,
+    only: str | None,
+    dry_run: bool,
+    release: str,
+    workers: int,
+    preset: str,
+    train_minutes: float,
+    k: int,
+) -> None:
+    """Process recorded hours: observe, segment, report.
+
+    On a store without a release the first call also trains the tokenizer, calibrates and fits the clusters. The
+    hour after each recorded one is processed too, because it closes what is open. Failed hours are listed at the
+    end, with exit code 1; `laps backfill --only missing` tries them again.
+    """
+    from laps_dagster.pipeline import Backfill, Options, Progress, hours_to_close, select_hours
+    from resources.recordings import Recordings
+    from resources.settings import store_settings
+    from resources.store import Store
+
+    store = Store()
+    store_settings(store)
+    hours = select_hours(
+        Recordings(store), cameras, parse_utc(start) if start else None, parse_utc(stop) if stop else None
+    )
+    if dry_run:
+        for hour in hours_to_close(hours):
+            click.echo(f"{hour.key}{'' if hour in hours else '  (no footage; closes the hour before)'}")
+        return
+    register_cameras(sorted({hour.camera for hour in hours}))
+    progress = Progress(report=click.echo)
+    options = Options(
+        release=release,
+        only_missing=only == "missing",
+        workers=workers,
+        preset=preset,
+        train_minutes=train_minutes,
+        k=k,
+    )
+    try:
+        Backfill(store, hours, options, progress).run()
+    except LapsError as error:
+        click.echo(f"laps: {error}", err=True)
+        raise SystemExit(1) from error
+    if progress.failures:
+        click.echo(f"{len(progress.failures)} runs failed:", err=True)
+        for outcome in progress.failures:
+            click.echo(f"  {outcome.task}: {outcome.error}", err=True)
+        click.echo("`laps backfill --only missing` runs them again; their logs are in the Dagster UI (laps dev)", err=True)
+        raise SystemExit(1)
+
+
+def register_cameras(cameras: list[str]) -> None:
+    """Make the cameras partitions of the Dagster instance."""
+    from laps_dagster.instance import open_instance
+    from laps_dagster.sensors import add_cameras
+
+    with open_instance() as instance:
+        add_cameras(instance, cameras)

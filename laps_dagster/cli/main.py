@@ -1,0 +1,71 @@
+"""Entry point of ``laps``: the list of subcommands, and how errors are shown."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from laps import __version__
+from laps.errors import LapsError
+
+# Subcommand -> module that holds it. Listed here so that `laps --help` and a quick command import nothing heavy.
+COMMANDS = {
+    "demo": "laps_dagster.cli.demo",
+    "ingest": "laps_dagster.cli.ingest",
+    "backfill": "laps_dagster.cli.backfill",
+    "promote": "laps_dagster.cli.releases",
+    "releases": "laps_dagster.cli.releases",
+    "status": "laps_dagster.cli.status",
+    "dev": "laps_dagster.cli.dev",
+    "sql": "laps_dagster.cli.sql",
+    "report": "laps_dagster.cli.report",
+    "train": "laps_dagster.cli.single",
+    "segment": "laps_dagster.cli.single",
+    "evaluate": "laps_dagster.cli.single",
+    "calibrate": "laps_dagster.cli.single",
+    "simulate": "laps_dagster.cli.simulate",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="laps")
+@click.option("--store", metavar="PATH|URL", help="Store to use. Default: LAPS_STORE, then ./.laps.")
+def laps(store: str | None) -> None:
+    """Action primitives and latent action sequences from workstation video."""
+    if store:
+        # Through the environment, so that worker processes and Dagster's resources see the same store.
+        os.environ["LAPS_STORE"] = store
+
+
+def main() -> None:
+    """Run the command; a deliberate error is one line on standard error and exit code 1."""
+    try:
+        laps(prog_name="laps")
+    except LapsError as error:
+        click.echo(f"laps: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) went away: nothing is wrong.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

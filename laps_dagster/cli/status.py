@@ -1,0 +1,47 @@
+"""``laps status``: what has been processed, camera by camera and hour by hour."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+def status() -> None:
+    """Print coverage by camera and hour, what is missing, and what is quarantined."""
+    from laps.tables import CLUSTER_ASSIGNMENTS, KEYPOINT_TRACKS, LATENT_STREAM, RAW_VIDEO
+    from resources.models import ModelRegistry
+    from resources.recordings import Recordings
+    from resources.store import Store
+
+    store = Store()
+    recordings = Recordings(store)
+    registry = ModelRegistry(store)
+    release = registry.current() or next(iter(registry.drafts()), None)
+    click.echo(f"store    {store.root}")
+    click.echo(f"release  {f'{release.name} ({release.status})' if release else 'none yet'}")
+    done = {
+        "described": set(store.partitions(RAW_VIDEO)),
+        "tracked": set(store.partitions(KEYPOINT_TRACKS)),
+        "encoded": set(store.partitions(LATENT_STREAM, release.tokenizer)) if release and release.tokenizer else set(),
+        "clustered": set(store.partitions(CLUSTER_ASSIGNMENTS, release.name)) if release else set(),
+    }
+    missing = 0
+    for camera in recordings.cameras():
+        click.echo(f"\ncamera {camera}")
+        for hour in recordings.hours(camera):
+            stages = [name for name, hours in done.items() if hour in hours]
+            lacking = [name for name in done if name not in stages]
+            missing += bool(lacking)
+            click.echo(f"  {hour.hour_key} UTC  " + (f"not yet {', '.join(lacking)}" if lacking else "complete"))
+    quarantined = [
+        row
+        for camera in sorted({path.split("/")[1].removeprefix("camera=") for path in store.list("recordings")})
+        for row in recordings.of_camera(camera)
+        if row["status"] != "ok"
+    ]
+    if quarantined:
+        click.echo("\nquarantined")
+        for row in quarantined:
+            click.echo(f"  {row['camera']}  {row['uri']}: {row['reason']}")
+    if missing:
+        click.echo(f"\n{missing} hours are not complete: `laps backfill --only missing`")

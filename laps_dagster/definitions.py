@@ -1,0 +1,60 @@
+"""The code location: assets, checks, jobs and resources, for the UI, the tests and the command line alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from assets.catalog import catalog
+from assets.checks import table_checks
+from assets.clips import clips
+from assets.cluster_assignments import cluster_assignments
+from assets.cluster_model import cluster_model
+from assets.icss_report import icss_report
+from assets.keypoint_tracks import keypoint_tracks
+from assets.landing_zone import landing_zone
+from assets.latent_stream import latent_stream
+from assets.motion_tokenizer import motion_tokenizer
+from assets.raw_video import raw_video
+from assets.segment_embeddings import segment_embeddings
+from assets.segmenter_calibration import segmenter_calibration
+from assets.segments import segments
+from assets.visual_features import visual_features
+from laps_dagster.jobs import JOBS
+from laps_dagster.sensors import new_cameras
+from resources.configured import default_resources
+
+ASSETS = (
+    landing_zone,
+    raw_video,
+    keypoint_tracks,
+    motion_tokenizer,
+    latent_stream,
+    segmenter_calibration,
+    segments,
+    clips,
+    segment_embeddings,
+    visual_features,
+    cluster_model,
+    cluster_assignments,
+    icss_report,
+    catalog,
+)
+
+
+def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """All definitions; ``resources`` replaces some of the default ones by name."""
+    return dg.Definitions(
+        assets=ASSETS,
+        asset_checks=table_checks,
+        jobs=JOBS,
+        sensors=[new_cameras],
+        resources={**default_resources(), **(resources or {})},
+        # A run is one process: its steps share loaded models, and a run is what fails and is retried.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions()

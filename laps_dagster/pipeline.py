@@ -1,0 +1,210 @@
+"""The stages in order, over many hours: what ``laps backfill`` and ``laps demo`` do.
+
+With a current release an hour takes two runs, *observe* and *segment*. On a store without one the first call makes
+it: tracks, tokenizer, latent streams, calibrations, primitives, clusters, promotion. A failed hour never stops the
+others; it is reported at the end and picked up by the next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from laps.errors import InputError, NotProcessedError
+from laps.tables import CLUSTER_ASSIGNMENTS, KEYFRAMES, KEYPOINT_TRACKS, LATENT_STREAM, SEGMENT_EMBEDDINGS, Table
+from laps.timegrid import CameraHour
+from laps_dagster.runs import Outcome, Task, run_all
+from resources.models import ModelRegistry, Release
+from resources.recordings import Recordings
+from resources.store import Store
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to process hours.
+
+    Attributes:
+        release: release to work with; empty: the current one, or the first one that this call makes.
+        only_missing: skip hours whose tables are there already.
+        workers: runs at once.
+        preset, train_minutes, k, seed: for the models, where this call makes them.
+        resources: run configuration of Dagster resources.
+    """
+
+    release: str = ""
+    only_missing: bool = False
+    workers: int = 1
+    preset: str = "full"
+    train_minutes: float = 60.0
+    k: int = 6
+    seed: int = 0
+    resources: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """What a backfill did so far; ``report`` is called with one line at a time."""
+
+    report: Callable[[str], None]
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if not outcome.ok]
+
+
+def hours_to_close(hours: Sequence[CameraHour]) -> list[CameraHour]:
+    """The hours and, for each, the hour after: an open primitive is closed by what follows."""
+    return sorted({*hours, *(hour.next for hour in hours)})
+
+
+def select_hours(
+    recordings: Recordings, cameras: Sequence[str], start_ns: int | None, stop_ns: int | None
+) -> list[CameraHour]:
+    """The hours with footage of the cameras (default: all) inside ``[start_ns, stop_ns)``."""
+    known = recordings.cameras()
+    for camera in cameras:
+        if camera not in known:
+            raise InputError(
+                f"camera {camera!r} has no recordings",
+                where=recordings.store.root,
+                fix=f"Register some with `laps ingest`. Cameras: {', '.join(known) or 'none yet'}.",
+            )
+    hours = [
+        hour
+        for camera in (cameras or known)
+        for hour in recordings.hours(camera)
+        if (start_ns is None or hour.stop_ns > start_ns) and (stop_ns is None or hour.start_ns < stop_ns)
+    ]
+    if not hours:
+        raise InputError(
+            "there is no footage in the chosen hours",
+            where=recordings.store.root,
+            fix="Register recordings with `laps ingest PATH --camera NAME`, or widen --from and --to.",
+        )
+    return hours
+
+
+class Backfill:
+    """One pass over a set of hours."""
+
+    def __init__(self, store: Store, hours: Sequence[CameraHour], options: Options, progress: Progress) -> None:
+        self.store = store
+        self.hours = list(hours)
+        self.closing = hours_to_close(hours)
+        self.options = options
+        self.progress = progress
+        self.registry = ModelRegistry(store)
+
+    def run(self) -> Release:
+        """Process the hours; returns the release that they were processed with.
+
+        Raises NotProcessedError when a step that all hours depend on failed.
+        """
+        release = self._release_with_tokenizer()
+        for camera in sorted({hour.camera for hour in self.hours}):
+            if camera not in release.calibrations:
+                self._step("calibrate", camera)
+        release = self.registry.release(release.name)
+        named = replace(self.options, release=release.name)
+        self.options = named
+        calibrated = [hour for hour in self.closing if hour.camera in release.calibrations]
+        if release.cluster_model is None:
+            self._hours("cut", calibrated, SEGMENT_EMBEDDINGS, release.name)
+            self._step("fit_clusters", ops={"cluster_model": {"config": {"k": self.options.k}}}, required=True)
+            self._hours("assign", calibrated, CLUSTER_ASSIGNMENTS, release.name)
+        else:
+            self._hours("segment", calibrated, CLUSTER_ASSIGNMENTS, release.name)
+        if self.registry.current_name() is None:
+            release = self.registry.promote(release.name)
+            self.progress.report(f"release {release.name} is now current")
+        self._step("publish")
+        return self.registry.release(release.name)
+
+    def _release_with_tokenizer(self) -> Release:
+        """Observe the hours with the chosen release's tokenizer, training one first where there is none."""
+        release = self._chosen()
+        if release is None or release.tokenizer is None:
+            self._hours("track", self.closing, KEYFRAMES)
+            if not any(self.store.has_partition(KEYPOINT_TRACKS, hour) for hour in self.hours):
+                raise NotProcessedError(
+                    "no hour could be tracked, so there is nothing to train on",
+                    where=self.store.root,
+                    fix="The failures above say why.",
+                )
+            config = {
+                "preset": self.options.preset,
+                "max_minutes": self.options.train_minutes,
+                "seed": self.options.seed,
+                "hours": [hour.key for hour in self.hours if self.store.has_partition(KEYPOINT_TRACKS, hour)],
+            }
+            outcome = self._step("train_tokenizer", ops={"motion_tokenizer": {"config": config}}, required=True)
+            release = self.registry.release(str(outcome.metadata["motion_tokenizer"]["release"]))
+            self.options = replace(self.options, release=release.name)
+            tracked = [hour for hour in self.closing if self.store.has_partition(KEYPOINT_TRACKS, hour)]
+            self._hours("encode", tracked, LATENT_STREAM, release.tokenizer)
+        else:
+            self.options = replace(self.options, release=release.name)
+            self._hours("observe", self.closing, LATENT_STREAM, release.tokenizer)
+        return release
+
+    def _chosen(self) -> Release | None:
+        if self.options.release:
+            return self.registry.release(self.options.release)
+        if self.registry.current_name() is None and not self.registry.drafts():
+            return None
+        return self.registry.to_read()
+
+    def _hours(self, job: str, hours: Sequence[CameraHour], result: Table, model: str | None = None) -> None:
+        chosen = list(hours)
+        if self.options.only_missing:
+            chosen = [hour for hour in chosen if not self.store.has_partition(result, hour, model)]
+        if not chosen:
+            self.progress.report(f"{job}: nothing to do")
+            return
+        tasks = [Task(job, hour.key, resources=self._resources()) for hour in chosen]
+        self.progress.outcomes += run_all(tasks, workers=self.options.workers, done=self._report)
+
+    def _step(
+        self, job: str, partition: str | None = None, *, ops: dict[str, Any] | None = None, required: bool = False
+    ) -> Outcome:
+        task = Task(job, partition, ops=ops or {}, resources=self._resources())
+        outcome = run_all([task], done=self._report)[0]
+        self.progress.outcomes.append(outcome)
+        if required and not outcome.ok:
+            raise NotProcessedError(f"{task} failed: {outcome.error}", where=self.store.root)
+        return outcome
+
+    def _resources(self) -> dict[str, Any]:
+        release = {"release": {"config": {"name": self.options.release}}} if self.options.release else {}
+        return {**self.options.resources, **release}
+
+    def _report(self, outcome: Outcome) -> None:
+        if outcome.ok:
+            self.progress.report(f"{outcome.task}: {_in_words(outcome)}")
+        else:
+            self.progress.report(f"{outcome.task}: FAILED: {outcome.error}")
+
+
+def _in_words(outcome: Outcome) -> str:
+    """The figures of a run that a person watching wants."""
+    said = []
+    for asset, values in outcome.metadata.items():
+        if "hour_covered" in values:
+            said.append(f"{values['footage_s']:.0f} s of footage")
+        elif asset == "keypoint_tracks" and values["observed_s"]:
+            said.append(f"tracks at {values['real_time_factor']:.0f}x real time")
+        elif asset == "motion_tokenizer":
+            said.append(f"{values['tokenizer_id']}, perplexity {values['perplexity']:.0f} of {values['codes']} codes")
+        elif asset == "latent_stream" and values["valued_s"]:
+            said.append(f"{values['codes_used']} codes used")
+        elif asset == "segmenter_calibration":
+            said.append(str(values["message"]))
+        elif asset == "segments":
+            said.append(f"{values['dagster/row_count']} primitives")
+        elif asset == "cluster_model":
+            said.append(f"{values['k']} clusters of {values['primitives']} primitives")
+        elif asset == "icss_report":
+            said.append(f"report {values['report']}")
+    return ", ".join(said) or "done"

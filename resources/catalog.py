@@ -1,0 +1,518 @@
+"""The catalog's connection: DuckDB in memory, with views over the store, for reading only.
+
+Nothing is locked and nothing is written: files in the store appear whole and are replaced in one step, so queries
+never wait for a running pipeline, nor the pipeline for them.
+
+A local store is read by DuckDB itself, confined to the store's root; any other store through fsspec, by a file
+system that can open the files below the root and do nothing else. :func:`run_query` admits queries only: DuckDB
+types ``WITH x AS (COPY … TO …) SELECT …`` as a SELECT and runs what ``EXPLAIN ANALYZE`` is given, so the parsed
+statement is checked node by node.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import tempfile
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+from fsspec.spec import AbstractFileSystem
+
+from laps import catalog
+from laps.errors import InputError, StoreError
+from laps.tables import TABLES
+from resources.store import PART, Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMATS = ("table", "csv", "json", "parquet")
+
+# Files may vanish between listing and opening (`laps gc`, an hour that is made again): list once more then.
+_ATTEMPTS = 3
+
+_QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_TABLE_FUNCTIONS = {
+    "unnest", "range", "generate_series", "repeat", "repeat_row", "json_each", "json_tree",
+    "read_parquet", "parquet_scan", "parquet_metadata", "parquet_schema", "parquet_file_metadata",
+    "duckdb_views", "duckdb_columns", "duckdb_tables", "duckdb_functions", "duckdb_types", "duckdb_schemas",
+    "duckdb_keywords", "pragma_table_info", "pragma_version", "summary", "icu_calendar_names", "pg_timezone_names",
+}  # fmt: skip
+_EXPLAIN = re.compile(r"(?P<skip>(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*)(?P<word>\w+|\([^()]*\))", re.DOTALL)
+_FILE = re.compile(r"[\"'](?P<path>[^\"'\n]+?\.parquet)(?:/\*\*/\*\.parquet)?[\"']")
+
+
+def open_catalog(store: Store, release: str | None = None) -> duckdb.DuckDBPyConnection:
+    """The catalog of a store, for one release.
+
+    Args:
+        store: the store.
+        release: name of the release whose tables are shown; the current one when None. Before the first
+            promotion the tables of releases are empty, the others are not.
+
+    Returns:
+        An in-memory connection, confined to reading below the store's root, with locked settings. SQL that a
+        person wrote goes through :func:`run_query`.
+
+    Raises:
+        InputError: there is no such release.
+        StoreError: the store cannot be reached.
+    """
+    from resources.models import ModelRegistry
+
+    registry = ModelRegistry(store)
+    chosen = registry.release(release) if release else registry.current()
+    if chosen is None:
+        return connect(store)
+    return connect(store, release=chosen.name, tokenizer=chosen.tokenizer)
+
+
+def connect(
+    store: Store, *, release: str | None = None, tokenizer: str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """The catalog's connection for a release's name and its tokenizer's id; see :func:`open_catalog`."""
+    for attempt in range(_ATTEMPTS):
+        files = catalog_files(store, release=release, tokenizer=tokenizer)
+        connection = _connection(store)
+        failures = catalog.create_views(connection, files, root=store.root)
+        vanished = [
+            failure
+            for failure in failures
+            if (path := _file_in(str(failure.error))) and not _exists(store, path)
+        ]
+        if vanished and attempt + 1 < _ATTEMPTS:
+            connection.close()
+            continue
+        # One broken file must not take the other tables away: its own table says what is wrong when it is read.
+        for failure in failures:
+            message = str(_file_error(failure.error) or failure.error)
+            connection.execute(catalog.failing_view_sql(TABLES[failure.table], message))
+        if failures:
+            catalog.create_joined_views(connection, store.root)
+        _lock(connection, store)
+        return connection
+    raise AssertionError("unreachable")
+
+
+def catalog_files(
+    store: Store, *, release: str | None = None, tokenizer: str | None = None
+) -> dict[str, list[str]]:
+    """For each table the files (paths or URLs) that its view reads: those of one release and its tokenizer."""
+    files = {}
+    for table in TABLES.values():
+        model = {None: None, "release": release, "tokenizer": tokenizer}[table.model_level]
+        if table.model_level is not None and model is None:
+            files[table.name] = []
+            continue
+        suffix = ".parquet" if table.partitioned == "camera" else PART
+        try:
+            found = store.list(store.table_path(table, model), suffix)
+        except OSError as error:
+            raise StoreError(f"cannot be listed: {error}", where=store.url(table.name)) from error
+        files[table.name] = [store.url(path) for path in found]
+    return files
+
+
+def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """Run one SELECT (also WITH, FROM, DESCRIBE, SHOW, SUMMARIZE, VALUES) or EXPLAIN and return its rows.
+
+    Raises:
+        InputError: not exactly one statement, not a query, a wrong name (with the names that there are), or
+            something outside of the store.
+        StoreError: a file is damaged or vanished; the message names it.
+    """
+    statement, names = _admit(connection, sql)
+    try:
+        result: Any = connection.sql(statement)
+        return result.to_arrow_table()
+    except duckdb.Error as error:
+        raise _explained(connection, error, names) from error
+
+
+def render(result: pa.Table, format: str = "table", *, max_rows: int | None = 1000) -> str | bytes:
+    """A result as text (``table``, ``csv``, ``json``) or as the bytes of a file (``parquet``).
+
+    Times are written in UTC as ISO 8601 with a trailing Z; binary values as base64 (``table``: their size);
+    lists in CSV as JSON. ``table`` shows ``max_rows`` rows and says how many it left out; the others show all.
+    """
+    if format == "table":
+        return _as_table(result, max_rows)
+    if format == "csv":
+        return _as_csv(result)
+    if format == "json":
+        return _as_json(result)
+    if format == "parquet":
+        return _as_parquet(result)
+    raise InputError(f"{format!r} is no output format", fix=f"Formats: {', '.join(FORMATS)}.")
+
+
+# --- the connection --------------------------------------------------------------------------------------------
+
+
+class ReadOnlyFiles(AbstractFileSystem):
+    """What DuckDB sees of a store that it cannot read itself: files below the root, for reading only.
+
+    Args:
+        store: the store.
+    """
+
+    cachable = False
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self.protocol = store.root.split("://", 1)[0]
+        self._store = store
+
+    def open(self, path: str, mode: str = "rb", **_: object) -> Any:
+        if mode != "rb":
+            raise PermissionError(f"the catalog does not write: {path}")
+        # Parquet is read in ranges: a large read-ahead would fetch what no query asked for.
+        return self._store.fs.open(self._full(path), "rb", block_size=2**18)
+
+    def info(self, path: str, **_: object) -> dict[str, Any]:
+        return {**self._store.fs.info(self._full(path)), "name": path}
+
+    def exists(self, path: str, **_: object) -> bool:
+        return bool(self._store.fs.exists(self._full(path)))
+
+    def modified(self, path: str) -> Any:
+        try:
+            return self._store.fs.modified(self._full(path))
+        except NotImplementedError:
+            return datetime.fromtimestamp(0, UTC)
+
+    def glob(self, path: str, **_: object) -> list[str]:
+        # File lists come from the store's listing: a pattern would list object storage again.
+        return [path] if not set("*?[") & set(path) and self.exists(path) else []
+
+    def _full(self, path: str) -> str:
+        below = self._store.root + "/"
+        if not path.startswith(below) or ".." in path.split("/"):
+            raise PermissionError(f"outside of the store: {path}")
+        return self._store.full_path(path.removeprefix(below))
+
+
+def _connection(store: Store) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "allow_persistent_secrets": False,
+            "python_enable_replacements": False,
+            # Made only when a query does not fit into memory. The default lies in the working directory.
+            "temp_directory": str(Path(tempfile.gettempdir()) / f"laps-duckdb-{uuid.uuid4().hex}"),
+        },
+    )
+    if not store.is_local:
+        connection.register_filesystem(ReadOnlyFiles(store))
+    return connection
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
+    connection.execute(f"SET allowed_directories = [{catalog.quote(store.root + '/')}]")
+    connection.execute("SET enable_external_access = false")
+    if not store.is_local:
+        connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
+    connection.execute("SET lock_configuration = true")
+
+
+def _exists(store: Store, path: str) -> bool:
+    return store.exists(path.removeprefix(store.root + "/"))
+
+
+# --- which statements are admitted -----------------------------------------------------------------------------
+
+
+def _admit(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, set[str]]:
+    """The one statement of the text and the names of the relations in it; InputError when it may not run."""
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise InputError(_short(str(error))) from error
+    if len(statements) != 1:
+        raise InputError(
+            f"one query at a time, not {len(statements)}", fix="Give exactly one SELECT or EXPLAIN statement."
+        )
+    kind = statements[0].type.name
+    query = sql
+    if kind == "EXPLAIN":
+        query, kind = _explained_query(connection, sql)
+    if kind != "SELECT":
+        raise InputError(
+            f"the catalog is for reading, and this is a {kind} statement",
+            fix="Use SELECT (or EXPLAIN of a SELECT).",
+        )
+    return statements[0], _check_tree(connection, query)
+
+
+def _explained_query(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[str, str]:
+    """What an EXPLAIN explains, and its kind: EXPLAIN ANALYZE would run it."""
+    rest = sql
+    for _ in range(3):  # EXPLAIN, then ANALYZE or options
+        word = _EXPLAIN.match(rest)
+        if word is None:
+            break
+        rest = rest[word.end() :]
+        try:
+            inner = connection.extract_statements(rest)
+        except duckdb.Error:
+            continue
+        if len(inner) == 1:
+            return rest, inner[0].type.name
+    return sql, "EXPLAIN"
+
+
+def _check_tree(connection: duckdb.DuckDBPyConnection, query: str) -> set[str]:
+    # A cursor: the caller's connection may have an unfinished result.
+    row = connection.cursor().execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+    tree = json.loads(row[0]) if row else {"error": True, "error_message": "cannot be parsed"}
+    if tree["error"]:
+        raise InputError(f"this query is not admitted: {tree['error_message']}", fix="Use a plain SELECT.")
+    names = set()
+    for node in _nodes(tree):
+        kind = node.get("type")
+        if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _QUERY_NODES:
+            what = kind.removesuffix("_QUERY_NODE").removesuffix("_NODE").replace("_", " ")
+            raise InputError(
+                f"the catalog is for reading, and this query contains {what}", fix="Use a plain SELECT."
+            )
+        if kind == "TABLE_FUNCTION":
+            function = node["function"]["function_name"].lower()
+            if function not in _TABLE_FUNCTIONS:
+                raise InputError(
+                    f"the table function {function} is not admitted",
+                    fix=f"Query the views: {', '.join(_relations(connection))}.",
+                )
+        if kind == "BASE_TABLE":
+            names.add(node["table_name"].lower())
+    return names
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            yield node
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+
+
+# --- errors ----------------------------------------------------------------------------------------------------
+
+
+def _explained(connection: duckdb.DuckDBPyConnection, error: duckdb.Error, names: set[str]) -> Exception:
+    text = _short(str(error))
+    if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
+        relations = _relations(connection)
+        used = sorted(names & set(relations))
+        if "Table with name" in text or not used:
+            return InputError(text, fix=f"There are: {', '.join(relations)}.")
+        lists = [f"Columns of {name}: {', '.join(_column_names(connection, name))}." for name in used]
+        return InputError(text, fix="\n".join(lists))
+    if isinstance(error, duckdb.PermissionException) or "PermissionError" in text:
+        return InputError(
+            f"only the store can be read: {text}", fix="Query the views; SHOW TABLES lists them."
+        )
+    known = _file_error(error)
+    if known is not None:
+        return known
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return InputError(
+            text, fix="Select fewer columns or rows: keyframes and tracks hold pictures and arrays."
+        )
+    if type(error) in (duckdb.IOException, duckdb.Error, duckdb.HTTPException):
+        return StoreError(text)
+    return InputError(text)
+
+
+def _file_error(error: duckdb.Error) -> StoreError | None:
+    """The error of a file that could not be read, or None when it is about something else."""
+    text = str(error)
+    path = _file_in(text)
+    if path is None:
+        return None
+    if "No files found" in text or "No such file" in text or "FileNotFoundError" in text:
+        return StoreError(
+            "vanished while the catalog was open",
+            where=path,
+            fix="It was replaced or removed: run the query again. If it stays away, materialize this partition again.",
+        )
+    # The table's view carries the message of a file that could not be opened in the first place.
+    cause = text.split("is no readable Parquet file: ")[-1].split(". Materialize this")[0]
+    return StoreError(
+        f"is no readable Parquet file: {_short(cause)}",
+        where=path,
+        fix="Materialize this partition again; the others are not affected.",
+    )
+
+
+def _file_in(text: str) -> str | None:
+    found = _FILE.search(text)
+    if found:
+        return found["path"]
+    carried = re.search(r"(?:Error: )?(?P<path>\S*?\.parquet): (?:is no readable|vanished)", text)
+    return carried["path"] if carried else None
+
+
+def _short(text: str) -> str:
+    """DuckDB's message without the stack of a Python file system and without quoting a whole file list."""
+    lines = text.strip().splitlines()
+    if lines and "Traceback (most recent call last)" in text:
+        lines = [lines[-1].strip()]
+    return "\n".join(line for line in lines if len(line) <= 300) or text[:300]
+
+
+def _relations(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    return ["primitives", *(name for name in TABLES), "partitions"]
+
+
+def _column_names(connection: duckdb.DuckDBPyConnection, relation: str) -> list[str]:
+    rows = connection.cursor().execute(
+        "SELECT column_name FROM duckdb_columns() WHERE NOT internal AND table_name = ? ORDER BY column_index",
+        [relation],
+    )
+    return [row[0] for row in rows.fetchall()]
+
+
+# --- output ----------------------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON takes it: times in UTC ISO, binary as base64, not-a-number as null."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            return value.isoformat()
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return str(value)
+
+
+def _rows(result: pa.Table) -> Iterator[list[Any]]:
+    """Rows as lists, so that columns with the same name survive."""
+    for batch in result.to_batches(max_chunksize=4096):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _as_json(result: pa.Table) -> str:
+    names = _unique(result.column_names)
+    lines = [
+        json.dumps(dict(zip(names, map(plain, row), strict=True)), ensure_ascii=False)
+        for row in _rows(result)
+    ]
+    return "[\n  " + ",\n  ".join(lines) + "\n]\n" if lines else "[]\n"
+
+
+def _as_csv(result: pa.Table) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(result.column_names)
+    for row in _rows(result):
+        cells = []
+        for value in map(plain, row):
+            if isinstance(value, list | dict):
+                cells.append(json.dumps(value, ensure_ascii=False))
+            elif isinstance(value, bool):
+                cells.append("true" if value else "false")
+            else:
+                cells.append("" if value is None else str(value))
+        writer.writerow(cells)
+    return out.getvalue()
+
+
+def _as_parquet(result: pa.Table) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out = io.BytesIO()
+    try:
+        pq.write_table(result.rename_columns(_unique(result.column_names)), out, compression="zstd")
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"a column's type has no Parquet form: {error}",
+            fix="CAST that column, for example to VARCHAR or DOUBLE.",
+        ) from error
+    return out.getvalue()
+
+
+def _as_table(result: pa.Table, max_rows: int | None) -> str:
+    if result.column_names == ["explain_key", "explain_value"]:
+        return "\n".join(result["explain_value"].to_pylist()) + "\n"
+    shown = result if max_rows is None else result.slice(0, max_rows)
+    cells = [[_cell(value) for value in row] for row in _rows(shown)]
+    numeric = [_is_number(field.type) for field in result.schema]
+    widths = [
+        max([len(name), *(len(row[place]) for row in cells)])
+        for place, name in enumerate(result.column_names)
+    ]
+
+    def line(row: list[str]) -> str:
+        parts = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ]
+        return "  ".join(parts).rstrip()
+
+    lines = [line(list(result.column_names)), "  ".join("-" * width for width in widths), *map(line, cells)]
+    count = f"{result.num_rows:,} row{'' if result.num_rows == 1 else 's'}"
+    if shown.num_rows < result.num_rows:
+        count += f", {shown.num_rows:,} shown; csv, json and parquet give all"
+    return "\n".join([*lines, f"({count})"]) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bytes):
+        return f"<{len(value):,} bytes>"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        inside = [_cell(item) for item in value[:8]]
+        return f"[{', '.join(inside)}{f', … {len(value)} values' if len(value) > 8 else ''}]"
+    value = plain(value)
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    text = text.lower() if isinstance(value, bool) else text
+    text = " ".join(text.splitlines())
+    return text if len(text) <= 100 else f"{text[:99]}…"
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _unique(names: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return unique

@@ -1,0 +1,50 @@
+"""Reading an hour together with the one before it, and the rule for when the one before may be absent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from laps.errors import NotProcessedError
+from laps.tables import RAW_VIDEO, Table
+from laps.timegrid import CameraHour
+from resources.recordings import Recordings
+from resources.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def read_previous(
+    store: Store, recordings: Recordings, table: Table, hour: CameraHour, model: str | None = None
+) -> pa.Table | None:
+    """The hour before of an observed table; None where that hour has no footage.
+
+    An hour counts as empty when its raw_video says so, or, where raw_video has not been materialized, when no
+    registered recording touches it. Otherwise its absence would change this hour's result silently, so it is
+    a NotProcessedError that says what to observe first.
+    """
+    previous = hour.previous
+    if store.has_partition(table, previous, model):
+        return store.read_partition(table, previous, model)
+    if store.has_partition(RAW_VIDEO, previous):
+        has_footage = any(store.read_partition(RAW_VIDEO, previous, columns=["used"])["used"].to_pylist())
+    else:
+        has_footage = previous in recordings.hours(previous.camera)
+    if has_footage:
+        raise NotProcessedError(
+            f"needs {table.name} of the hour before, {previous.key}, which has footage but is not materialized",
+            where=hour.key,
+            fix=f"Observe hour {previous.key} first (laps backfill does it in order).",
+        )
+    return None
+
+
+def read_with_previous(
+    store: Store, recordings: Recordings, table: Table, hour: CameraHour, model: str | None = None
+) -> pa.Table:
+    """The hour before, where it has footage, and this hour, one after the other."""
+    import pyarrow as pa
+
+    current = store.read_partition(table, hour, model)
+    previous = read_previous(store, recordings, table, hour, model)
+    return current if previous is None else pa.concat_tables([previous, current])
