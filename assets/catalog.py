@@ -26,9 +26,7 @@ from resources.release import ReleaseResource
     ],
     **describe(__doc__, group=PUBLISH, kinds={"duckdb", "sql"}),
 )
-def catalog(
-    context: dg.AssetExecutionContext, store: StoreResource, release: ReleaseResource
-) -> dg.MaterializeResult:
+def catalog(context: dg.AssetExecutionContext, store: StoreResource, release: ReleaseResource) -> dg.MaterializeResult:
     from resources.catalog import catalog_summary, open_catalog, write_views
 
     files = store.open()

@@ -4,6 +4,7 @@ The writer already refuses rows that do not fit a table's schema; these checks r
 whether its rows add up, within the hour and with the tables they were made from.
 """
 
+import itertools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,9 +50,11 @@ def _raw_video(part: Partition) -> list[str]:
         problems.append("the hour has no row, not even a gap")
     used = sorted((from_datetime(r["start_time"]), from_datetime(r["end_time"])) for r in rows if r["used"])
     problems += [
-        f"used ranges overlap at {before[1]}" for before, after in zip(used, used[1:], strict=False) if after[0] < before[1]
+        f"used ranges overlap at {before[1]}" for before, after in itertools.pairwise(used) if after[0] < before[1]
     ]
-    problems += [f"a range ends before it starts: {row['start_time']}" for row in rows if row["end_time"] < row["start_time"]]
+    problems += [
+        f"a range ends before it starts: {row['start_time']}" for row in rows if row["end_time"] < row["start_time"]
+    ]
     return problems
 
 
@@ -101,7 +104,7 @@ def _segments(part: Partition) -> list[str]:
             problems.append(f"{row['segment_id']} has no codes")
     problems += [
         f"{after['segment_id']} begins before {before['segment_id']} ends"
-        for before, after in zip(rows, rows[1:], strict=False)
+        for before, after in itertools.pairwise(rows)
         if after["start_sample"] < before["end_sample"]
     ]
     return problems

@@ -22,7 +22,6 @@ def cluster_assignments(
 ) -> dg.MaterializeResult:
     import numpy as np
     import pyarrow as pa
-
     from laps.clustering import ClusterModel
 
     hour, files = camera_hour(context), store.open()

@@ -55,9 +55,7 @@ def cluster_model(
     previous = None
     if current is not None and current.cluster_model and current.embedder == embedder_id:
         previous = ClusterModel.load(registry.folder(CLUSTER_MODEL, current.cluster_model))
-    model = fit_clusters(
-        sample.embeddings, config.k, seed=config.seed, embedder_id=embedder_id, previous=previous
-    )
+    model = fit_clusters(sample.embeddings, config.k, seed=config.seed, embedder_id=embedder_id, previous=previous)
     scan = scan_k(sample.embeddings, [k for k in config.scan if 1 < k < len(sample.embeddings)], seed=config.seed)
     context.log.info("how other numbers of clusters would do:\n" + render_scan(scan))
     points = model.project(sample.embeddings)

@@ -7,13 +7,13 @@ model; its figures are not comparable with the paper's.
 
 import dagster as dg
 from pydantic import Field
+from resources.reporting import coherence, write_report
 
 from assets.specs import PUBLISH, describe
 from laps.tables import CLUSTERS
 from resources.configured import StoreResource
 from resources.models import ModelRegistry
 from resources.release import ReleaseResource
-from resources.reporting import coherence, write_report
 from resources.store import PART
 
 

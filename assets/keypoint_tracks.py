@@ -59,9 +59,7 @@ def keypoint_tracks(
     )
     began, cpu_began = time.perf_counter(), time.process_time()
     visible = 0.0
-    tracks_path, frames_path = (
-        files.partition_path(table, hour) for table in (KEYPOINT_TRACKS, KEYFRAMES)
-    )
+    tracks_path, frames_path = (files.partition_path(table, hour) for table in (KEYPOINT_TRACKS, KEYFRAMES))
     with (
         files.writer(KEYPOINT_TRACKS, tracks_path) as tracks,
         files.writer(KEYFRAMES, frames_path) as frames,

@@ -63,7 +63,7 @@ def motion_tokenizer(
     if sample.count == 0:
         raise InputError(
             f"the {len(hours)} chosen hours hold no window of tracks",
-            fix="Choose hours with footage (laps sql \"select * from raw_video where used\").",
+            fix='Choose hours with footage (laps sql "select * from raw_video where used").',
         )
     context.log.info(sample.description)
 

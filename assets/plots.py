@@ -50,7 +50,12 @@ def energy_plot(stream: LatentStream, grid: SampleGrid, *, bins: int = 900) -> b
         values = getattr(stream, name).astype(np.float64)
         parts = np.array_split(np.arange(len(values)), min(bins, max(1, len(values))))
         rows = [
-            (minutes[part].mean(), values[part][good].min(), values[part][good].mean(), values[part][good].max())
+            (
+                minutes[part].mean(),
+                values[part][good].min(),
+                values[part][good].mean(),
+                values[part][good].max(),
+            )
             for part in parts
             if len(part) and (good := np.isfinite(values[part])).any()
         ]

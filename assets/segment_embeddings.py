@@ -30,8 +30,8 @@ def segment_embeddings(
 ) -> dg.MaterializeResult:
     import numpy as np
     import pyarrow as pa
-
     from laps.embedding import FrozenTransformer
+
     from laps.tokenizer import load
 
     hour, files = camera_hour(context), store.open()

@@ -24,10 +24,12 @@ class CalibrationSettings(dg.Config):
     """How to find the thresholds."""
 
     hours: list[str] = Field(
-        default=[], description="Camera hours to calibrate on. Empty: the camera's first 24 with a latent stream."
+        default=[],
+        description="Camera hours to calibrate on. Empty: the camera's first 24 with a latent stream.",
     )
     form: str = Field(
-        "decoded_motion", description="Energy to cut by: decoded_motion, latent_action, velocity, prequantized."
+        "decoded_motion",
+        description="Energy to cut by: decoded_motion, latent_action, velocity, prequantized.",
     )
     method: str = Field("log_energy", description="log_energy, or sweep (the paper's).")
 

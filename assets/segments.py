@@ -31,18 +31,17 @@ def segments(
     recordings: RecordingsResource,
     release: ReleaseResource,
 ) -> dg.MaterializeResult:
+    from laps.segments import segment_hour
+
     from laps.calibration import Calibration
     from laps.latent import LatentStream
-    from laps.segments import segment_hour
 
     hour, files = camera_hour(context), store.open()
     grid = store_grid(files)
     chosen = release.read(files)
     tokenizer_id = chosen.require(TOKENIZER)
     calibration_id = chosen.require(CALIBRATION, hour.camera)
-    calibration = Calibration.from_json(
-        ModelRegistry(files).read_text(CALIBRATION, calibration_id, "calibration.json")
-    )
+    calibration = Calibration.from_json(ModelRegistry(files).read_text(CALIBRATION, calibration_id, "calibration.json"))
     current = files.read_partition(LATENT_STREAM, hour, tokenizer_id)
     previous = read_previous(files, recordings.open(files), LATENT_STREAM, hour, tokenizer_id)
     rows = segment_hour(

@@ -27,9 +27,7 @@ def column_schema(table: Table) -> dg.TableSchema:
     return dg.TableSchema(columns)
 
 
-def describe(
-    module_doc: str | None, *, group: str, kinds: set[str], table: Table | None = None
-) -> dict[str, Any]:
+def describe(module_doc: str | None, *, group: str, kinds: set[str], table: Table | None = None) -> dict[str, Any]:
     """Keyword arguments for ``dg.asset`` or ``dg.AssetSpec``; the module's docstring is the description."""
     described: dict[str, Any] = {
         "description": inspect.cleandoc(module_doc or ""),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from laps.tables import CLIPS, CLUSTER_ASSIGNMENTS, CLUSTERS, SEGMENTS, TABLES, Column, Table
+from laps.tables import CLUSTER_ASSIGNMENTS, CLUSTERS, SEGMENTS, TABLES, Column, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa

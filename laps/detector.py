@@ -169,7 +169,9 @@ class DetectorSettings(DetectorTimes):
         """Inverse of :meth:`to_dict`; InputError names fields that are unknown or missing."""
         names = {item.name for item in fields(cls)}
         if set(values) != names:
-            raise InputError(f"detector settings need exactly {', '.join(sorted(names))}, not {sorted(values)}")
+            raise InputError(
+                f"detector settings need exactly {', '.join(sorted(names))}, not {sorted(values)}"
+            )
         return cls(**values)
 
 

@@ -57,7 +57,9 @@ def code_counts(streams: list[LatentStream], n_codes: int) -> NDArray[np.int64]:
     return counts
 
 
-def weighted_median(values: NDArray[np.floating[Any]], weights: NDArray[np.number[Any]]) -> NDArray[np.float64]:
+def weighted_median(
+    values: NDArray[np.floating[Any]], weights: NDArray[np.number[Any]]
+) -> NDArray[np.float64]:
     """Lower weighted median along the first axis.
 
     Args:
@@ -74,7 +76,9 @@ def weighted_median(values: NDArray[np.floating[Any]], weights: NDArray[np.numbe
     return np.take_along_axis(np.take_along_axis(values, order, axis=0), place, axis=0)[0]
 
 
-def cleaned_code_energy(decoded_motion: NDArray[np.floating[Any]], counts: NDArray[np.int64]) -> NDArray[np.float32]:
+def cleaned_code_energy(
+    decoded_motion: NDArray[np.floating[Any]], counts: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """The energy of each code: mean speed of its decoded points without common mode and background.
 
     Common mode (camera shake, flicker): for each code and component the median over the points. Background (belts,

@@ -113,7 +113,11 @@ def _schema(table: Table) -> pa.Schema:
         fields.append(pa.field(column.name, _arrow_types()[column.type], nullable=column.nullable, metadata=metadata))
     return pa.schema(
         fields,
-        metadata={"table": table.name, "schema_version": str(SCHEMA_VERSION), "description": table.description},
+        metadata={
+            "table": table.name,
+            "schema_version": str(SCHEMA_VERSION),
+            "description": table.description,
+        },
     )
 
 
@@ -180,9 +184,7 @@ RECORDINGS = Table(
         Column("recording_id", "string", "Hash of camera, uri, size and modification time."),
         _CAMERA,
         Column("uri", "string", "Where the file lies: an absolute path or a URL that fsspec reads."),
-        Column(
-            "status", "string", "ok, or quarantined with the reason beside it.", values=("ok", "quarantined")
-        ),
+        Column("status", "string", "ok, or quarantined with the reason beside it.", values=("ok", "quarantined")),
         Column("reason", "string", "Why the file is quarantined.", nullable=True),
         Column("start_time", "timestamp", "UTC time of the first frame.", nullable=True),
         Column(
@@ -230,14 +232,25 @@ RAW_VIDEO = Table(
         Column("recording_id", "string", "Recording; empty for a gap."),
         Column("uri", "string", "Where the file lies.", nullable=True),
         Column("recording_start_time", "timestamp", "UTC time of the recording's first frame.", nullable=True),
-        Column("recording_start_ns", "int64", "The same in nanoseconds since the epoch.", unit="ns", nullable=True),
+        Column(
+            "recording_start_ns",
+            "int64",
+            "The same in nanoseconds since the epoch.",
+            unit="ns",
+            nullable=True,
+        ),
         Column("first_frame_time", "timestamp", "Time of the first frame in the range.", nullable=True),
         Column("last_frame_time", "timestamp", "Time of the last frame in the range.", nullable=True),
         Column("frame_count", "int64", "Frames in the range.", nullable=True),
         Column("measured_fps", "float64", "Frames a second, measured.", unit="frames/s", nullable=True),
         Column("min_interval_s", "float64", "Shortest time between two frames.", unit="s", nullable=True),
         Column("max_interval_s", "float64", "Longest time between two frames.", unit="s", nullable=True),
-        Column("variable_rate", "bool", "Whether intervals between frames vary by more than a tenth.", nullable=True),
+        Column(
+            "variable_rate",
+            "bool",
+            "Whether intervals between frames vary by more than a tenth.",
+            nullable=True,
+        ),
         Column("pts_offset_s", "float64", "Presentation time of the recording's first frame.", "s", nullable=True),
         Column("codec", "string", "Video codec.", nullable=True),
         Column("width_px", "int32", "Width as displayed.", unit="px", nullable=True),
@@ -352,7 +365,11 @@ SEGMENTS = Table(
         Column("duration_s", "float64", "Length.", unit="s"),
         Column("start_sample", "int64", "First sample of the ON run."),
         Column("end_sample", "int64", "Sample after the last ON sample."),
-        Column("decided_sample", "int64", "Sample at which the detector knew the end; it sets the hour of the row."),
+        Column(
+            "decided_sample",
+            "int64",
+            "Sample at which the detector knew the end; it sets the hour of the row.",
+        ),
         Column(
             "end_reason",
             "string",
@@ -459,7 +476,12 @@ CLUSTERS = Table(
         Column("icss_ci_low", "float64", "95% bootstrap interval over primitives, low end.", nullable=True),
         Column("icss_ci_high", "float64", "95% bootstrap interval over primitives, high end.", nullable=True),
         Column("pair_count", "int64", "Pairs sampled."),
-        Column("baseline_mean", "float64", "Mean cosine similarity of random pairs of the whole set.", nullable=True),
+        Column(
+            "baseline_mean",
+            "float64",
+            "Mean cosine similarity of random pairs of the whole set.",
+            nullable=True,
+        ),
         Column("baseline_std", "float64", "Standard deviation of the random pairs.", nullable=True),
         _SCORE_ENCODER,
         Column("cluster_model_id", "string", "Cluster model: hash of its content."),

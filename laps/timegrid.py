@@ -186,7 +186,8 @@ def parse_utc(text: str) -> int:
         when = datetime.fromisoformat(text.strip())
     except ValueError as error:
         raise InputError(
-            f"{text!r} is not a time", fix="Write it as ISO 8601 with a zone, for example 2026-11-21T05:00:00Z."
+            f"{text!r} is not a time",
+            fix="Write it as ISO 8601 with a zone, for example 2026-11-21T05:00:00Z.",
         ) from error
     return from_datetime(when)
 

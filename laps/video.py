@@ -28,7 +28,7 @@ import av
 import av.error
 import cv2
 import numpy as np
-from av.stream import Discard
+from av.stream import Discard, Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from laps.errors import InputError, MediaError
@@ -312,7 +312,7 @@ class _Reader:
         streams = [
             stream
             for stream in self._container.streams.video
-            if not stream.disposition & stream.disposition.attached_pic
+            if not stream.disposition & Disposition.attached_pic
         ]
         if not streams:
             raise MediaError("there is no video stream in the file", where=self.name, fix="Give a video.")
@@ -367,7 +367,7 @@ class _Reader:
         end = self._claimed_end()
         return VideoInfo(
             container=container.format.name,
-            codec=stream.codec_context.name,
+            codec=stream.codec_context.codec.canonical_name,
             pixel_format=first.format.name,
             width_px=width,
             height_px=height,

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from laps.errors import InputError, NotProcessedError
-from laps.tables import CLUSTER_ASSIGNMENTS, KEYFRAMES, KEYPOINT_TRACKS, LATENT_STREAM, SEGMENT_EMBEDDINGS, Table
+from laps.tables import (
+    CLUSTER_ASSIGNMENTS,
+    KEYFRAMES,
+    KEYPOINT_TRACKS,
+    LATENT_STREAM,
+    SEGMENT_EMBEDDINGS,
+    Table,
+)
 from laps.timegrid import CameraHour
 from laps_dagster.runs import Outcome, Task, run_all
 from resources.models import ModelRegistry, Release
@@ -167,7 +174,12 @@ class Backfill:
         self.progress.outcomes += run_all(tasks, workers=self.options.workers, done=self._report)
 
     def _step(
-        self, job: str, partition: str | None = None, *, ops: dict[str, Any] | None = None, required: bool = False
+        self,
+        job: str,
+        partition: str | None = None,
+        *,
+        ops: dict[str, Any] | None = None,
+        required: bool = False,
     ) -> Outcome:
         task = Task(job, partition, ops=ops or {}, resources=self._resources())
         outcome = run_all([task], done=self._report)[0]

@@ -85,9 +85,7 @@ def _why(result: Any) -> str:
     return "the run failed; its log is in the Dagster UI"
 
 
-def run_all(
-    tasks: Iterable[Task], *, workers: int = 1, done: Callable[[Outcome], None] | None = None
-) -> list[Outcome]:
+def run_all(tasks: Iterable[Task], *, workers: int = 1, done: Callable[[Outcome], None] | None = None) -> list[Outcome]:
     """Make runs, ``workers`` at once, each in a process of its own kind; returns outcomes in the tasks' order."""
     waiting = list(tasks)
     outcomes: dict[int, Outcome] = {}
@@ -114,7 +112,10 @@ def run_all(
         if len(broken) == 1 or size == 1:
             # Alone in its pool, so it was this task that brought the worker down.
             for index in broken[:1]:
-                keep(index, Outcome(waiting[index], False, error="its worker process died (crash or out of memory)"))
+                keep(
+                    index,
+                    Outcome(waiting[index], False, error="its worker process died (crash or out of memory)"),
+                )
             todo = broken[1:]
         else:
             # Somebody among several crashed: run each of them alone to see who.

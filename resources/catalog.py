@@ -76,18 +76,14 @@ def open_catalog(store: Store, release: str | None = None) -> duckdb.DuckDBPyCon
     return connect(store, release=chosen.name, tokenizer=chosen.tokenizer)
 
 
-def connect(
-    store: Store, *, release: str | None = None, tokenizer: str | None = None
-) -> duckdb.DuckDBPyConnection:
+def connect(store: Store, *, release: str | None = None, tokenizer: str | None = None) -> duckdb.DuckDBPyConnection:
     """The catalog's connection for a release's name and its tokenizer's id; see :func:`open_catalog`."""
     for attempt in range(_ATTEMPTS):
         files = catalog_files(store, release=release, tokenizer=tokenizer)
         connection = _connection(store)
         failures = catalog.create_views(connection, files, root=store.root)
         vanished = [
-            failure
-            for failure in failures
-            if (path := _file_in(str(failure.error))) and not _exists(store, path)
+            failure for failure in failures if (path := _file_in(str(failure.error))) and not _exists(store, path)
         ]
         if vanished and attempt + 1 < _ATTEMPTS:
             connection.close()
@@ -103,11 +99,9 @@ def connect(
     raise AssertionError("unreachable")
 
 
-def catalog_files(
-    store: Store, *, release: str | None = None, tokenizer: str | None = None
-) -> dict[str, list[str]]:
+def catalog_files(store: Store, *, release: str | None = None, tokenizer: str | None = None) -> dict[str, list[str]]:
     """For each table the files (paths or URLs) that its view reads: those of one release and its tokenizer."""
-    files = {}
+    files: dict[str, list[str]] = {}
     for table in TABLES.values():
         model = {None: None, "release": release, "tokenizer": tokenizer}[table.model_level]
         if table.model_level is not None and model is None:
@@ -283,9 +277,7 @@ def _check_tree(connection: duckdb.DuckDBPyConnection, query: str) -> set[str]:
         kind = node.get("type")
         if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _QUERY_NODES:
             what = kind.removesuffix("_QUERY_NODE").removesuffix("_NODE").replace("_", " ")
-            raise InputError(
-                f"the catalog is for reading, and this query contains {what}", fix="Use a plain SELECT."
-            )
+            raise InputError(f"the catalog is for reading, and this query contains {what}", fix="Use a plain SELECT.")
         if kind == "TABLE_FUNCTION":
             function = node["function"]["function_name"].lower()
             if function not in _TABLE_FUNCTIONS:
@@ -322,16 +314,12 @@ def _explained(connection: duckdb.DuckDBPyConnection, error: duckdb.Error, names
         lists = [f"Columns of {name}: {', '.join(_column_names(connection, name))}." for name in used]
         return InputError(text, fix="\n".join(lists))
     if isinstance(error, duckdb.PermissionException) or "PermissionError" in text:
-        return InputError(
-            f"only the store can be read: {text}", fix="Query the views; SHOW TABLES lists them."
-        )
+        return InputError(f"only the store can be read: {text}", fix="Query the views; SHOW TABLES lists them.")
     known = _file_error(error)
     if known is not None:
         return known
     if isinstance(error, duckdb.OutOfMemoryException):
-        return InputError(
-            text, fix="Select fewer columns or rows: keyframes and tracks hold pictures and arrays."
-        )
+        return InputError(text, fix="Select fewer columns or rows: keyframes and tracks hold pictures and arrays.")
     if type(error) in (duckdb.IOException, duckdb.Error, duckdb.HTTPException):
         return StoreError(text)
     return InputError(text)
@@ -422,10 +410,7 @@ def _rows(result: pa.Table) -> Iterator[list[Any]]:
 
 def _as_json(result: pa.Table) -> str:
     names = _unique(result.column_names)
-    lines = [
-        json.dumps(dict(zip(names, map(plain, row), strict=True)), ensure_ascii=False)
-        for row in _rows(result)
-    ]
+    lines = [json.dumps(dict(zip(names, map(plain, row), strict=True)), ensure_ascii=False) for row in _rows(result)]
     return "[\n  " + ",\n  ".join(lines) + "\n]\n" if lines else "[]\n"
 
 
@@ -467,10 +452,7 @@ def _as_table(result: pa.Table, max_rows: int | None) -> str:
     shown = result if max_rows is None else result.slice(0, max_rows)
     cells = [[_cell(value) for value in row] for row in _rows(shown)]
     numeric = [_is_number(field.type) for field in result.schema]
-    widths = [
-        max([len(name), *(len(row[place]) for row in cells)])
-        for place, name in enumerate(result.column_names)
-    ]
+    widths = [max([len(name), *(len(row[place]) for row in cells)]) for place, name in enumerate(result.column_names)]
 
     def line(row: list[str]) -> str:
         parts = [

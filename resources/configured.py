@@ -13,13 +13,14 @@ from pydantic import Field
 
 from laps.errors import InputError
 from resources.models import ModelRegistry
-from resources.release import ReleaseResource
 from resources.recordings import Recordings
+from resources.release import ReleaseResource
 from resources.store import Store
 
 if TYPE_CHECKING:
-    from laps.trackers import Tracker
     from laps.vision import VisionEncoder
+
+    from laps.trackers import Tracker
 
 
 class StoreResource(dg.ConfigurableResource):
@@ -78,9 +79,7 @@ class TrackerResource(dg.ConfigurableResource):
         if self.kind == "cotracker":
             from laps.trackers.cotracker import CoTracker
 
-            return CoTracker(
-                checkpoint=self.checkpoint or None, device=self.device, batch_windows=self.batch_windows
-            )
+            return CoTracker(checkpoint=self.checkpoint or None, device=self.device, batch_windows=self.batch_windows)
         raise InputError(f"there is no tracker {self.kind!r}", fix="Choose flow or cotracker.")
 
 
@@ -118,7 +117,8 @@ def default_resources() -> dict[str, dg.ConfigurableResource]:
         "release": ReleaseResource(),
         "recordings": RecordingsResource(),
         "tracker": TrackerResource(
-            kind=os.environ.get("LAPS_TRACKER", "flow"), checkpoint=os.environ.get("LAPS_COTRACKER_CHECKPOINT", "")
+            kind=os.environ.get("LAPS_TRACKER", "flow"),
+            checkpoint=os.environ.get("LAPS_COTRACKER_CHECKPOINT", ""),
         ),
         "vision": VisionResource(
             kind=os.environ.get("LAPS_VISION", "weight_free"),

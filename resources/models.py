@@ -224,9 +224,9 @@ class ModelRegistry:
     def promote(self, name: str) -> Release:
         """Make a release current, in one step; it must be complete."""
         release = self.release(name)
-        empty = [slot for slot in SLOTS if slot != CALIBRATION and getattr(release, slot) is None]
-        if not release.calibrations:
-            empty.insert(1, CALIBRATION)
+        filled = {slot: getattr(release, slot) for slot in SLOTS if slot != CALIBRATION}
+        filled[CALIBRATION] = release.calibrations or None
+        empty = [slot for slot in SLOTS if filled[slot] is None]
         if empty:
             raise InputError(f"cannot become current: it has no {', '.join(empty)}", where=f"release {name}")
         self.store.write_json(f"{RELEASES}/{name}/promoted.json", {"at": _now()})

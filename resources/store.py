@@ -9,6 +9,8 @@ Only ``fsspec`` knows what kind of root it is; credentials come from the environ
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import shutil
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 DEFAULT_ROOT = ".laps"
 PART = "part-0.parquet"
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 def store_root(root: str | None = None) -> str:
@@ -129,27 +133,41 @@ class Store:
         Nothing is published when the block raises, so a reader sees the old file or the new one, never a half.
         """
         fs, full = self.fs, self.full_path(path)
-        if self.is_local:
-            target = Path(full)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
+        with contextlib.ExitStack() as stack:
+            try:
+                if self.is_local:
+                    target = Path(full)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    # In the target's own folder, so that the rename stays on one file system.
+                    temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
+                else:
+                    temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="laps-"))) / "file"
+            except OSError as error:
+                raise self._cannot_write(path, error) from error
+            stack.callback(temporary.unlink, missing_ok=True)
             try:
                 yield temporary
-                with temporary.open("rb") as written:
-                    os.fsync(written.fileno())
-                temporary.replace(target)
             except OSError as error:
-                raise StoreError(f"cannot be written: {error}", where=self.url(path)) from error
-            finally:
-                temporary.unlink(missing_ok=True)
-            return
-        with tempfile.TemporaryDirectory(prefix="laps-") as folder:
-            temporary = Path(folder) / "file"
-            yield temporary
+                # Other errors of the block are about what it reads, not about this file.
+                if error.errno in _NO_ROOM:
+                    raise self._cannot_write(path, error) from error
+                raise
             try:
-                fs.put_file(str(temporary), full)
+                if self.is_local:
+                    with temporary.open("rb") as written:
+                        os.fsync(written.fileno())
+                    temporary.replace(full)
+                else:
+                    fs.put_file(str(temporary), full)
             except OSError as error:
-                raise StoreError(f"cannot be written: {error}", where=self.url(path)) from error
+                raise self._cannot_write(path, error) from error
+
+    def _cannot_write(self, path: str, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot be written: {error.strerror or error}",
+            where=self.url(path),
+            fix="Check that the store exists, is writable and has room; nothing of this file was published.",
+        )
 
     def put_folder(self, folder: Path, path: str) -> None:
         """Publish every file of a local folder below ``path``."""
@@ -173,9 +191,7 @@ class Store:
 
     def partition_path(self, table: Table, hour: CameraHour, model: str | None = None) -> str:
         """Where a camera hour of a table lies, below the root."""
-        return (
-            f"{self.table_path(table, model)}/camera={hour.camera}/date={hour.date}/hour={hour.hour}/{PART}"
-        )
+        return f"{self.table_path(table, model)}/camera={hour.camera}/date={hour.date}/hour={hour.hour}/{PART}"
 
     def table_path(self, table: Table, model: str | None = None) -> str:
         """The folder of a table, or of one model's part of it."""

@@ -42,9 +42,7 @@ class WindowSample:
         return int(self.velocities.shape[2])
 
 
-def training_windows(
-    store: Store, hours: list[CameraHour], grid: SampleGrid, *, sample_hours: float
-) -> WindowSample:
+def training_windows(store: Store, hours: list[CameraHour], grid: SampleGrid, *, sample_hours: float) -> WindowSample:
     """Read at most ``sample_hours`` of windows, in blocks spread evenly over the hours.
 
     Raises ModelMismatchError when the hours were tracked in different ways.

@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 160, 128
 ENDS = np.arange(15)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """A frame that is already of the size that is tracked."""
 

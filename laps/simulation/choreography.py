@@ -130,9 +130,7 @@ class Carriage:
 class Choreography:
     """The finished plan: where everything is at any time."""
 
-    def __init__(
-        self, actions: list[Action], hands: dict[str, HandPath], objects: dict[str, list[Carriage]]
-    ) -> None:
+    def __init__(self, actions: list[Action], hands: dict[str, HandPath], objects: dict[str, list[Carriage]]) -> None:
         self.actions = actions
         self._hands = hands
         self._objects = objects

@@ -164,9 +164,7 @@ class Distractors:
             length = int(rng.integers(1, 4)) if rng.random() < 0.7 else int(rng.integers(2, longest + 1))
             first = int(now_s * rate)
             dropped.update(
-                index
-                for index in range(first, first + length)
-                if floor(index / rate) == floor((index - 1) / rate)
+                index for index in range(first, first + length) if floor(index / rate) == floor((index - 1) / rate)
             )
         return frozenset(dropped)
 

@@ -49,6 +49,7 @@ _HEIGHTS_M = {
     "gear": 0.025,
     "bracket": 0.03,
 }
+_HAND_M = 0.025
 _BELT_Y_M = (0.66, 0.79)
 _BELT_PERIOD_M = 0.8
 _LAMP = np.array([1.53, 0.74, 0.16])
@@ -75,9 +76,7 @@ class Renderer:
 
     def __init__(self, scenario: Scenario, view: int = 0) -> None:
         if view not in VIEWS:
-            raise InputError(
-                f"the simulation has no view {view}", fix=f"Choose from {', '.join(map(str, VIEWS))}."
-            )
+            raise InputError(f"the simulation has no view {view}", fix=f"Choose from {', '.join(map(str, VIEWS))}.")
         self._scenario = scenario
         self._view = view
         self._plan = choreograph(scenario)
@@ -86,6 +85,7 @@ class Renderer:
         self._paint_sprites()
         self._background = self._paint_background()
         self._noise = self._paint_noise()
+        self._bench: tuple[tuple[tuple[str, Pose], ...], ByteImage, ByteImage] | None = None
 
     def frame(self, index: int) -> ByteImage | None:
         """Frame ``index`` of the timeline, uint8 [height, width, 3] BGR; None where the camera dropped it."""
@@ -117,32 +117,29 @@ class Renderer:
             self._sprites[name] = textures.part(rng, d, name)
         for hand in HANDS:
             for closed in (False, True):
-                self._sprites[f"glove_{hand}_{closed}"] = textures.glove(
-                    rng, d, left=hand == LEFT, closed=closed
-                )
-        self._sprites["passer"] = textures.sleeve(
-            rng, 0.6 * d, 0.6, 0.19, 0.22, (60, 130, 70), (70, 220, 230)
-        )
+                self._sprites[f"glove_{hand}_{closed}"] = textures.glove(rng, d, left=hand == LEFT, closed=closed)
+        thick = [*_HEIGHTS_M, *(name for name in self._sprites if name.startswith("glove"))]
+        self._shaded = {name: self._sprites[name].shaded() for name in thick}
+        self._sprites["passer"] = textures.sleeve(rng, 0.6 * d, 0.6, 0.19, 0.22, (60, 130, 70), (70, 220, 230))
         self._sprites["leg"] = textures.sleeve(rng, 0.6 * d, 0.75, 0.09, 0.07, (90, 70, 60), (120, 96, 84))
         self._sprites["passer_head"] = textures.head(rng, 0.6 * d, 0.12, (60, 60, 60))
         self._sprites["world_shadow"] = textures.soft_blob(40.0, 0.45, 0.7, 0.5, 0.5)
         self._sprites["occluder"] = textures.occluder(rng, 0.5, 0.34, self._scenario.width_px)
         belt_length = 1.7 + 2 * _BELT_PERIOD_M
-        self._sprites["belt"], self._belt_period_m = textures.belt(
-            rng, d, _BELT_PERIOD_M, belt_length, *_BELT_Y_M
-        )
+        self._sprites["belt"], self._belt_period_m = textures.belt(rng, d, _BELT_PERIOD_M, belt_length, *_BELT_Y_M)
 
     def _paint_background(self) -> ByteImage:
         """The empty workstation; also finds which pixels the bench and the belt cover."""
         rng = self._scenario.generator("background")
         camera, d = self._camera, self._camera.density_px_m
         frame = np.full((camera.height_px, camera.width_px, 3), 96, np.uint8)
-        floor = textures.floor(rng, 0.45 * d).sprite()
+        floor = textures.floor(rng, 0.2 * d).sprite()
         _blend(frame, floor, camera.plane(np.array([0.0, 0.0, _FLOOR_Z_M]), _X, _Y))
         before = frame.copy()
         top = textures.bench_top(rng, 1.1 * d, FIXTURE).sprite()
         for edge, origin, along in (
             (textures.bench_edge(rng, d, 1.6, 0.4), np.array([0.0, -0.02, 0.0]), _X),
+            (textures.bench_edge(rng, d, 1.6, 0.4), np.array([1.6, 0.8, 0.0]), -_X),
             (textures.bench_edge(rng, d, 0.82, 0.4), np.array([0.0, 0.8, 0.0]), -_Y),
         ):
             if float((camera.position - origin) @ np.cross(along, _Z)) > 0:  # its outer side is seen
@@ -150,9 +147,7 @@ class Renderer:
         _blend(frame, top, camera.plane(np.zeros(3), _X, _Y))
         self._bench_mask = np.where((frame != before).any(axis=2), 255, 0).astype(np.uint8)
         self._bench_mask = cv2.morphologyEx(self._bench_mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-        corners = np.array(
-            [[0.0, 0.0, 1.6, 1.6], [_BELT_Y_M[0], _BELT_Y_M[1], _BELT_Y_M[1], _BELT_Y_M[0]], [1.0] * 4]
-        )
+        corners = np.array([[0.0, 0.0, 1.6, 1.6], [_BELT_Y_M[0], _BELT_Y_M[1], _BELT_Y_M[1], _BELT_Y_M[0]], [1.0] * 4])
         outline = camera.plane(np.zeros(3), _X, _Y) @ corners
         self._belt_mask = np.zeros(frame.shape[:2], np.uint8)
         cv2.fillConvexPoly(self._belt_mask, np.rint((outline[:2] / outline[2]).T).astype(np.int32), 255)
@@ -184,13 +179,25 @@ class Renderer:
 
     def _draw(self, time_s: float, index: int) -> ByteImage:
         frame = self._background.copy()
+        poses = {hand: self._plan.hand(hand, time_s) for hand in HANDS}
+        torso = lean(poses)
+        held: dict[str, list[tuple[str, Pose]]] = {hand: [] for hand in HANDS}
+        lying: list[tuple[str, Pose]] = []
+        for name in self._plan.objects:
+            pose, hand = self._plan.object(name, time_s)
+            (lying if hand is None else held[hand]).append((name, pose))
+        bench, objects_mask = self._laid_bench(tuple(sorted(lying, key=lambda item: -item[1].y)))
+        frame = bench.copy()
         passer = self._distractors.passer(time_s)
         if passer is not None:
             self._draw_passer(frame, passer, time_s)
+        self._draw_torso(frame, torso)
+        cv2.copyTo(bench, self._bench_mask, frame)  # the bench stands before the worker and passers-by
         belt_m = self._distractors.belt_m(time_s)
         if belt_m is not None:
             self._draw_belt(frame, belt_m)
-        self._draw_work(frame, time_s)
+            cv2.copyTo(bench, objects_mask, frame)
+        self._draw_hands(frame, poses, torso, held)
         if self._distractors.lamp(time_s) == "on":
             self._draw_glow(frame)
         shadow = self._distractors.shadow(time_s)
@@ -203,37 +210,43 @@ class Renderer:
             self._draw_occluder(frame, occlusion, time_s)
         return self._through_the_sensor(frame, time_s, index)
 
-    def _draw_work(self, frame: ByteImage, time_s: float) -> None:
-        """Objects on the bench from far to near, then the limbs from far to near, what a hand holds below it."""
-        poses = {hand: self._plan.hand(hand, time_s) for hand in HANDS}
-        torso = lean(poses)
-        arms = {hand: solve_arm(hand, pose, torso) for hand, pose in poses.items()}
-        held: dict[str, list[tuple[str, Pose]]] = {hand: [] for hand in HANDS}
-        lying: list[tuple[str, Pose]] = []
-        for name in self._plan.objects:
-            pose, hand = self._plan.object(name, time_s)
-            (lying if hand is None else held[hand]).append((name, pose))
-        # A tray is pushed, not lifted: both hands lie on it.
-        lying += [item for items in held.values() for item in items if item[0] == "tray"]
-        for name, pose in sorted(lying, key=lambda item: -item[1].y):
-            self._draw_object(frame, name, pose)
-        for hand, pose in poses.items():
-            self._draw_shadow(frame, "hand_shadow", pose.x, pose.y - 0.05, pose.z, pose.yaw)
+    def _laid_bench(self, lying: tuple[tuple[str, Pose], ...]) -> tuple[ByteImage, ByteImage]:
+        """The workstation with the objects that lie on it, far ones first, and the mask of these; drawn anew only
+        when an object was picked up or put down."""
+        if self._bench is None or self._bench[0] != lying:
+            frame = self._background.copy()
+            for name, pose in lying:
+                self._draw_object(frame, name, pose)
+            mask = (cv2.absdiff(frame, self._background).max(axis=2) > 0).astype(np.uint8) * np.uint8(255)
+            self._bench = lying, frame, mask
+        return self._bench[1], self._bench[2]
 
-        parts: list[tuple[float, str, str]] = [
-            (self._camera.depth_m(np.array([0.8, -0.28, 0.2]) + torso), "torso", "")
-        ]
+    def _draw_hands(
+        self,
+        frame: ByteImage,
+        poses: dict[str, Pose],
+        torso: FloatArray,
+        held: dict[str, list[tuple[str, Pose]]],
+    ) -> None:
+        """The limbs from far to near, what a hand holds just below it."""
+        arms = {hand: solve_arm(hand, pose, torso) for hand, pose in poses.items()}
+        # A tray is pushed, not lifted: both hands lie on it.
+        for things in held.values():
+            for name, pose in things:
+                if name == "tray":
+                    self._draw_object(frame, name, pose)
+        for pose in poses.values():
+            self._draw_shadow(frame, "hand_shadow", pose.x, pose.y - 0.05, pose.z, pose.yaw)
+        parts: list[tuple[float, str, str]] = []
         for hand, arm in arms.items():
             parts.append((self._camera.depth_m(arm.grip), "hand", hand))
             parts.append((self._camera.depth_m((arm.elbow + arm.wrist) / 2), "forearm", hand))
             parts.append((self._camera.depth_m((arm.shoulder + arm.elbow) / 2), "upper_arm", hand))
         for _, kind, hand in sorted(parts, reverse=True):
-            if kind == "torso":
-                self._draw_torso(frame, torso)
-            elif kind == "hand":
-                things = [item for item in held[hand] if item[0] != "tray"]
-                for name, pose in things:
-                    self._draw_object(frame, name, pose)
+            if kind == "hand":
+                for name, pose in held[hand]:
+                    if name != "tray":
+                        self._draw_object(frame, name, pose)
                 self._draw_glove(frame, hand, arms[hand], closed=bool(held[hand]))
             elif kind == "forearm":
                 self._draw_ribbon(frame, "forearm", arms[hand].elbow, arms[hand].wrist, FOREARM_M)
@@ -242,13 +255,19 @@ class Renderer:
 
     def _draw_object(self, frame: ByteImage, name: str, pose: Pose) -> None:
         self._draw_shadow(frame, "object_shadow", pose.x, pose.y, pose.z, pose.yaw)
-        height = _HEIGHTS_M[name]
         ex = np.array([cos(pose.yaw), sin(pose.yaw), 0.0])
         ey = np.array([-sin(pose.yaw), cos(pose.yaw), 0.0])
-        sprite = self._sprites[name]
-        base = np.array([pose.x, pose.y, max(pose.z, 0.0)])
-        _blend(frame, sprite, self._camera.plane(base, ex, ey), darken=True)
-        _blend(frame, sprite, self._camera.plane(base + [0.0, 0.0, height], ex, ey))
+        self._draw_slab(frame, name, np.array([pose.x, pose.y, max(pose.z, 0.0)]), ex, ey, _HEIGHTS_M[name])
+
+    def _draw_slab(
+        self, frame: ByteImage, name: str, base: FloatArray, ex: FloatArray, ey: FloatArray, height_m: float
+    ) -> None:
+        """A flat thing with some thickness: its shape in shade, layer on layer, and its face on top."""
+        layers = self._camera.layers(height_m)
+        for layer in range(layers):
+            origin = base + [0.0, 0.0, height_m * layer / layers]
+            _blend(frame, self._shaded[name], self._camera.plane(origin, ex, ey))
+        _blend(frame, self._sprites[name], self._camera.plane(base + [0.0, 0.0, height_m], ex, ey))
 
     def _draw_shadow(self, frame: ByteImage, name: str, x: float, y: float, z: float, yaw: float) -> None:
         """Light comes from the upper left: the higher the thing, the further its shadow."""
@@ -259,47 +278,36 @@ class Renderer:
         _blend(frame, self._sprites[name], self._camera.plane(origin, ex, ey))
 
     def _draw_glove(self, frame: ByteImage, hand: str, arm: Arm, *, closed: bool) -> None:
-        origin = arm.grip - GRIP_M * arm.forward
-        _blend(
-            frame,
-            self._sprites[f"glove_{hand}_{closed}"],
-            self._camera.plane(origin, arm.forward, arm.sideways),
-        )
+        base = arm.grip - GRIP_M * arm.forward - [0.0, 0.0, _HAND_M / 2]
+        self._draw_slab(frame, f"glove_{hand}_{closed}", base, arm.forward, arm.sideways, _HAND_M)
 
     def _draw_torso(self, frame: ByteImage, torso: FloatArray) -> None:
         left, right = np.array([0.58, -0.25, 0.36]) + torso, np.array([1.02, -0.25, 0.36]) + torso
         neck = (left + right) / 2
-        self._draw_ribbon(
-            frame, "torso", np.array([0.8, -0.36, -0.30]) + 0.3 * torso, neck - [0, 0, 0.06], 0.62
-        )
+        self._draw_ribbon(frame, "torso", np.array([0.8, -0.36, -0.30]) + 0.3 * torso, neck - [0, 0, 0.06], 0.62)
         self._draw_ribbon(frame, "shoulders", left, right, 0.44)
         self._draw_ribbon(frame, "head", neck + [0.0, 0.05, 0.20], neck + [0.0, 0.09, 0.40], 0.2)
+        cv2.copyTo(self._background, self._bench_mask, frame)  # the bench stands before the worker and passers-by
 
-    def _draw_ribbon(
-        self, frame: ByteImage, name: str, start: FloatArray, stop: FloatArray, length_m: float
-    ) -> None:
+    def _draw_ribbon(self, frame: ByteImage, name: str, start: FloatArray, stop: FloatArray, length_m: float) -> None:
         """A limb, as a flat ribbon that always faces the camera."""
         along = (stop - start) / length_m
         across = self._camera.facing(along, (start + stop) / 2)
         _blend(frame, self._sprites[name], self._camera.plane(start, along, across))
 
     def _draw_passer(self, frame: ByteImage, event: Event, time_s: float) -> None:
-        """Somebody walks past behind the bench, which hides the legs."""
-        x = 0.8 + event.side * (4.4 * event.progress(time_s) - 2.2)
+        """Somebody walks past at the right end of the bench."""
+        y = 0.1 + event.side * (3.6 * event.progress(time_s) - 1.8)
         stride = 2 * pi * 0.9 * (time_s - event.start_s)
-        bob = 0.02 * abs(sin(stride))
-        hip = np.array([x, 1.12, -0.12 + bob])
+        hip = np.array([1.8, y, -0.12 + 0.02 * abs(sin(stride))])
         for phase in (0.0, pi):
-            foot = hip + [0.28 * sin(stride + phase), 0.0, -0.72]
+            foot = hip + [0.0, 0.28 * sin(stride + phase), -0.72]
             self._draw_ribbon(frame, "leg", hip, foot, 0.75)
         self._draw_ribbon(frame, "passer", hip, hip + [0.0, 0.0, 0.55], 0.6)
         self._draw_ribbon(frame, "passer_head", hip + [0.0, 0.0, 0.85], hip + [0.0, 0.0, 1.05], 0.2)
-        cv2.copyTo(self._background, self._bench_mask, frame)
 
     def _draw_belt(self, frame: ByteImage, way_m: float) -> None:
-        homography = self._camera.plane(
-            np.array([way_m % self._belt_period_m - _BELT_PERIOD_M, 0, 0.001]), _X, _Y
-        )
+        homography = self._camera.plane(np.array([way_m % self._belt_period_m - _BELT_PERIOD_M, 0, 0.001]), _X, _Y)
         layer = np.zeros_like(frame)
         _blend(layer, self._sprites["belt"], homography)
         cv2.copyTo(layer, self._belt_mask, frame)
@@ -323,9 +331,7 @@ class Renderer:
         angle = 0.1 * sin(0.9 * time_s) + 0.25 * event.value
         width, height = frame.shape[1], frame.shape[0]
         c, s = width * cos(angle), width * sin(angle)
-        to_image = np.array(
-            [[c, s, width * (0.5 + across)], [s, -c, height / 2 + width * down], [0.0, 0.0, 1.0]]
-        )
+        to_image = np.array([[c, s, width * (0.5 + across)], [s, -c, height / 2 + width * down], [0.0, 0.0, 1.0]])
         _blend(frame, self._sprites["occluder"], to_image)
 
     def _through_the_sensor(self, frame: ByteImage, time_s: float, index: int) -> ByteImage:
@@ -346,10 +352,8 @@ class Renderer:
         return frame
 
 
-def _blend(
-    frame: ByteImage, sprite: Sprite, plane_to_image: npt.NDArray[np.float64], *, darken: bool = False
-) -> None:
-    """Draw a sprite through a homography [3, 3] from its plane to pixels, in place; ``darken`` for its shaded sides."""
+def _blend(frame: ByteImage, sprite: Sprite, plane_to_image: npt.NDArray[np.float64]) -> None:
+    """Draw a sprite through a homography [3, 3] from its plane to pixels, in place."""
     homography = plane_to_image @ sprite.to_plane
     height, width = sprite.keep.shape
     corners = homography @ np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]], np.float64)
@@ -366,8 +370,6 @@ def _blend(
         sprite.keep, local, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=255
     )
     colour = cv2.warpPerspective(sprite.colour, local, size, flags=cv2.INTER_LINEAR)
-    if darken:
-        cv2.convertScaleAbs(colour, dst=colour, alpha=0.45)
     roi = frame[y0:y1, x0:x1]
     cv2.multiply(roi, cv2.cvtColor(keep, cv2.COLOR_GRAY2BGR), dst=roi, scale=1 / 255)
     cv2.add(roi, colour, dst=roi)

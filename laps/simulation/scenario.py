@@ -20,7 +20,7 @@ from laps.errors import InputError
 
 RestStyle = Literal["mixed", "no_rest"]
 
-VIEWS: Mapping[int, str] = MappingProxyType({0: "overhead", 1: "oblique, from behind the left shoulder"})
+VIEWS: Mapping[int, str] = MappingProxyType({0: "overhead", 1: "oblique, from across the bench"})
 
 LABELS: Mapping[str, str] = MappingProxyType(
     {
@@ -42,7 +42,7 @@ DISTRACTORS: Mapping[str, str] = MappingProxyType(
         "blink": "a signal lamp blinks",
         "flicker": "the room's light flickers (global brightness)",
         "shadow": "a soft shadow crosses the bench now and then",
-        "passer_by": "a person walks past behind the bench now and then",
+        "passer_by": "a person walks past beside the bench now and then",
         "shake": "the camera vibrates and is knocked",
         "exposure": "the camera's exposure jumps between levels",
         "occlusion": "something close to the camera covers part of the picture",
@@ -115,9 +115,7 @@ class Scenario:
                 f"{start_s} s to {stop_s} s is no part of a timeline of {self.duration_s} s",
                 fix="Give 0 <= start < stop.",
             )
-        first, stop = (
-            ceil(Fraction(t).limit_denominator(10**6) * self.frame_rate) for t in (start_s, stop_s)
-        )
+        first, stop = (ceil(Fraction(t).limit_denominator(10**6) * self.frame_rate) for t in (start_s, stop_s))
         return range(first, stop)
 
     def generator(self, *names: str | int) -> np.random.Generator:

@@ -35,6 +35,10 @@ class Sprite:
     keep: ByteImage
     to_plane: FloatArray
 
+    def shaded(self) -> Sprite:
+        """The same shape in shade, for the sides of a thick thing."""
+        return Sprite((self.colour * np.float32(0.5)).astype(np.uint8), self.keep, self.to_plane)
+
 
 class Canvas:
     """An area of a plane, ``x0..x1`` by ``y0..y1`` metres, to paint on in metres."""
@@ -60,21 +64,19 @@ class Canvas:
         cell = max(cell_m * self.density, 1.5)
         rows, columns = ceil(height / cell) + 2, ceil(width / (cell * stretch)) + 2
         coarse = rng.standard_normal((rows, columns)).astype(np.float32)
-        fine = cv2.resize(
-            coarse, (ceil(columns * cell * stretch), ceil(rows * cell)), interpolation=cv2.INTER_CUBIC
-        )
+        fine = cv2.resize(coarse, (ceil(columns * cell * stretch), ceil(rows * cell)), interpolation=cv2.INTER_CUBIC)
         return np.ascontiguousarray(fine[:height, :width])
 
     def paint(self, base: Colour, contrast: FloatImage | float = 0.0, where: ByteImage | None = None) -> None:
         """Fill (within ``where``) with a colour whose brightness varies by ``contrast``."""
-        painted = (
-            np.array(base, np.float32) * (1.0 + np.broadcast_to(np.asarray(contrast), self.shape))[..., None]
-        )
-        if where is None:
-            self.colour[:] = painted
-        else:
-            weight = where.astype(np.float32)[..., None] / 255
-            self.colour += weight * (painted - self.colour)
+        x, y, width, height = (0, 0, *self.shape[::-1]) if where is None else cv2.boundingRect(where)
+        area = np.s_[y : y + height, x : x + width]
+        shade = np.broadcast_to(np.asarray(contrast, np.float32), self.shape)[area]
+        painted = np.array(base, np.float32) * (1.0 + shade)[..., None]
+        if where is not None:
+            weight = where[area].astype(np.float32)[..., None] / 255
+            painted = self.colour[area] + weight * (painted - self.colour[area])
+        self.colour[area] = painted
 
     def region(self, points: Sequence[tuple[float, float]]) -> ByteImage:
         """Mask of a polygon."""
@@ -171,13 +173,14 @@ def bench_top(rng: np.random.Generator, density: float, fixture: tuple[float, fl
 
 def floor(rng: np.random.Generator, density: float) -> Canvas:
     """Concrete with joints, stains and a yellow line."""
-    c = Canvas(-3.0, 6.0, -2.5, 6.0, density)
+    x0, x1, y0, y1 = -1.2, 6.0, -5.5, 1.6  # what the two cameras see of it, and nothing behind either
+    c = Canvas(x0, x1, y0, y1, density)
     c.paint((118, 122, 124), 0.07 * c.noise(rng, 0.05) + 0.08 * c.noise(rng, 0.3) + 0.05 * c.noise(rng, 1.0))
     c.mask[:] = 255
-    for at in np.arange(-2.5, 6.0, 0.9):
-        c.paint((84, 86, 88), 0.0, c.stroke([(-3, at), (6, at)], 0.02))
-        c.paint((84, 86, 88), 0.0, c.stroke([(at, -2.5), (at, 6)], 0.02))
-    c.paint((50, 170, 200), 0.06 * c.noise(rng, 0.05), c.box(-3, 6, 1.75, 1.85))
+    for at in np.arange(-5.0, 6.0, 0.9):
+        c.paint((84, 86, 88), 0.0, c.stroke([(x0, at), (x1, at)], 0.02))
+        c.paint((84, 86, 88), 0.0, c.stroke([(at, y0), (at, y1)], 0.02))
+    c.paint((50, 170, 200), 0.06 * c.noise(rng, 0.05), c.box(x0, x1, -1.75, -1.65))
     return c
 
 
@@ -223,19 +226,13 @@ def glove(rng: np.random.Generator, density: float, *, left: bool, closed: bool)
     c = Canvas(-0.05, 0.215, -0.085, 0.085, density)
     thumb = -1 if left else 1  # seen from above, the right hand's thumb is at its left
     tips = (0.165, 0.17, 0.165, 0.15) if closed else (0.19, 0.205, 0.195, 0.17)
-    shapes = [
-        c.region(
-            [(-0.04, -0.033), (0.02, -0.036), (0.10, -0.047), (0.10, 0.047), (0.02, 0.036), (-0.04, 0.033)]
-        )
-    ]
+    shapes = [c.region([(-0.04, -0.033), (0.02, -0.036), (0.10, -0.047), (0.10, 0.047), (0.02, 0.036), (-0.04, 0.033)])]
     for i, tip in enumerate(tips):
         y = thumb * (0.035 - 0.023 * i)
         bend = 0.4 if closed else 1.15
         shapes.append(c.stroke([(0.09, y), (tip - 0.012, y * bend)], 0.021))
     reach = (0.135, 0.03) if closed else (0.115, 0.07)
-    shapes.append(
-        c.stroke([(0.045, thumb * 0.03), (0.08, thumb * 0.058), (reach[0], thumb * reach[1])], 0.024)
-    )
+    shapes.append(c.stroke([(0.045, thumb * 0.03), (0.08, thumb * 0.058), (reach[0], thumb * reach[1])], 0.024))
     c.mask = np.maximum.reduce(shapes)
     knit = 0.13 * c.noise(rng, 0.012) + 0.11 * c.noise(rng, 0.005)
     c.paint((72, 148, 226) if left else (96, 196, 216), knit)
@@ -255,9 +252,7 @@ def glove(rng: np.random.Generator, density: float, *, left: bool, closed: bool)
 def driver(rng: np.random.Generator, density: float, tip_m: float) -> Sprite:
     """A screwdriver, its handle at (0, 0), its tip at (tip_m, 0)."""
     c = Canvas(-0.07, tip_m + 0.01, -0.025, 0.025, density)
-    handle = c.region(
-        [(-0.06, -0.017), (0.03, -0.019), (0.045, -0.01), (0.045, 0.01), (0.03, 0.019), (-0.06, 0.017)]
-    )
+    handle = c.region([(-0.06, -0.017), (0.03, -0.019), (0.045, -0.01), (0.045, 0.01), (0.03, 0.019), (-0.06, 0.017)])
     shaft = c.stroke([(0.04, 0), (tip_m, 0)], 0.009)
     c.mask = np.maximum(handle, shaft)
     c.paint((170, 172, 175), 0.12 * c.noise(rng, 0.006))
@@ -279,9 +274,7 @@ def mallet(rng: np.random.Generator, density: float, head_m: float) -> Sprite:
     c.paint((86, 130, 176), 0.15 * c.noise(rng, 0.005, 6))
     c.paint((44, 44, 48), 0.16 * c.noise(rng, 0.01), head)
     for y in (-0.042, 0.042):
-        c.paint(
-            (40, 60, 200), 0.1 * c.noise(rng, 0.01), c.stroke([(head_m - 0.03, y), (head_m + 0.03, y)], 0.014)
-        )
+        c.paint((40, 60, 200), 0.1 * c.noise(rng, 0.01), c.stroke([(head_m - 0.03, y), (head_m + 0.03, y)], 0.014))
     c.round_edges(0.009)
     return c.sprite()
 

@@ -1,12 +1,12 @@
 """The displacement classes that the decoder's head predicts (paper section 3.1: "a discrete spatial grid").
 
 A point's displacement in one sample step belongs to one of 15 x 15 classes (paper and reference: a grid of
-relative displacement). The reference's grid is linear and reaches 7 px; hands at work move a point by 10 to 40 px
-in 0.1 s, and a tightening screwdriver by less than one. Centres on an asinh scale hold both:
+relative displacement). The reference's grid is linear and reaches 7 px; hands at work move a point by 10 to
+40 px in 0.1 s, and a tightening screwdriver by less than one. Centres on an asinh scale hold both:
 ``c_k = s * sinh(k * h)`` for ``k = -7 .. 7`` with ``c_7 = reach``, and edges half-way in k,
-``s * sinh((k + 1/2) * h)``. With s = 0.5 px and a reach of 20 px the centres are 0, 0.33, 0.80, 1.60, 3.03, 5.69,
-10.67 and 20 px, and the zero class is +-0.16 px, just above the noise of dense optical flow at rest. Larger
-displacements belong to the outermost class.
+``s * sinh((k + 1/2) * h)``. With s = 0.5 px and a reach of 20 px the centres are 0, 0.33, 0.80, 1.60, 3.03,
+5.69, 10.67 and 20 px, and the zero class is +-0.16 px, just above the noise of dense optical flow at rest.
+Larger displacements belong to the outermost class.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def grid_px(centres: Tensor) -> Tensor:
 def class_weights(centres: Tensor, still_weight: float, scale_px: float) -> Tensor:
     """Weight of each class in the loss: float32 [classes], from ``still_weight`` to 1.
 
-    Half to 95% of all points stand still, and unweighted their cross-entropy drowns everything else: the plain
-    recipe puts every point into the zero class and needs one code. The weight grows with the logarithm of the
-    displacement (on the classes' own asinh scale). It is a function of the class alone, so that decoding can
-    divide it out of the posterior again.
+    Half to 95% of all points stand still, and unweighted their cross-entropy drowns everything else: the
+    plain recipe puts every point into the zero class and needs one code. The weight grows with the logarithm
+    of the displacement (on the classes' own asinh scale). It is a function of the class alone, so that
+    decoding can divide it out of the posterior again.
     """
     size = torch.asinh(grid_px(centres).norm(dim=-1) / scale_px)
     return still_weight + (1 - still_weight) * size / size.max()

@@ -1,7 +1,7 @@
 """Settings of the motion tokenizer: architecture, displacement classes, learning, and what its input must be.
 
-Everything here is written into ``config.json`` and is part of the tokenizer's id, so two tokenizers with the same
-id read the same tracks in the same way and give the same codes.
+Everything here is written into ``config.json`` and is part of the tokenizer's id, so two tokenizers with the
+same id read the same tracks in the same way and give the same codes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class LearningSettings:
         weight_decay: AdamW's weight decay, on matrices only.
         clip_norm: gradients are scaled down to this norm.
         still_weight: weight in the loss of a point in the zero class, beside 1 for the largest displacement.
-        motion_share: share of a batch that is drawn in proportion to the windows' motion; the rest is uniform.
+        motion_share: share of a batch that is drawn in proportion to the windows' motion; the rest is
+            uniform.
         diversity: weight of the term that rewards an even use of the levels of each quantized dimension.
         evaluate_every: steps between two looks at the held-out windows.
         patience: looks without an improvement after which training goes into its closing cosine.
@@ -99,15 +100,15 @@ class TokenizerConfig:
         decoder_layers: layers of the decoder.
         levels: levels of the finite scalar quantization; their product is the number of codes.
         head_width: hidden size of the displacement head.
-        decoding: ``token`` decodes each position from its own token alone, so that what a code means is a table;
-            ``window`` lets a position see the tokens before it.
+        decoding: ``token`` decodes each position from its own token alone, so that what a code means is a
+            table; ``window`` lets a position see the tokens before it.
         classes_per_axis: displacement classes on each axis (odd; the middle one is "still").
         class_scale_px: scale s of the classes' centres ``s * sinh(k * h)``.
         class_reach_px: centre of the outermost class; larger displacements belong to it too.
         velocity_scale_px: inputs are ``asinh(velocity / velocity_scale_px)``.
         precision: arithmetic of the Transformer and the head. Codes depend on it.
-        image_dependent: whether velocities must come from one image size. They do not: every tracker scales the
-            image to the same short side, and the grid covers the image whatever its aspect ratio.
+        image_dependent: whether velocities must come from one image size. They do not: every tracker scales
+            the image to the same short side, and the grid covers the image whatever its aspect ratio.
         learning: how it was or will be trained.
         code_version: version of the arithmetic.
     """
@@ -134,7 +135,16 @@ class TokenizerConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.levels))
-        for name in ("points", "steps", "width", "heads", "encoder_layers", "decoder_layers", "head_width", "rate_hz"):
+        for name in (
+            "points",
+            "steps",
+            "width",
+            "heads",
+            "encoder_layers",
+            "decoder_layers",
+            "head_width",
+            "rate_hz",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.width % self.heads:
@@ -150,9 +160,13 @@ class TokenizerConfig:
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} must be positive, not {value}")
         if self.decoding not in get_args(Decoding):
-            raise InputError(f"decoding must be one of {', '.join(get_args(Decoding))}, not {self.decoding!r}")
+            raise InputError(
+                f"decoding must be one of {', '.join(get_args(Decoding))}, not {self.decoding!r}"
+            )
         if self.precision not in get_args(Precision):
-            raise InputError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision!r}")
+            raise InputError(
+                f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision!r}"
+            )
 
     @property
     def code_count(self) -> int:
@@ -173,7 +187,16 @@ class TokenizerConfig:
     def small(cls, tracker_id: str, **changes: Any) -> TokenizerConfig:
         """A small one for demonstrations and tests: about a minute of training on two cores."""
         learning = LearningSettings(max_steps=600, batch_windows=32, learning_rate=2e-3)
-        return cls(**{"tracker_id": tracker_id, "width": 128, "heads": 4, "head_width": 96, "learning": learning, **changes})
+        return cls(
+            **{
+                "tracker_id": tracker_id,
+                "width": 128,
+                "heads": 4,
+                "head_width": 96,
+                "learning": learning,
+                **changes,
+            }
+        )
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces. Part of what the tokenizer's id is the hash of."""

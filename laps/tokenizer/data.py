@@ -1,7 +1,7 @@
 """The windows that a tokenizer learns from, gathered into bounded memory.
 
-Velocities are kept as float16 (steps of 0.008 px at 10 px) and visibility as bits: 18,000 windows of 400 points,
-two hours of one camera, take 432 + 14 MB, however long the source is.
+Velocities are kept as float16 (steps of 0.008 px at 10 px) and visibility as bits: 18,000 windows of 400
+points, two hours of one camera, take 432 + 14 MB, however long the source is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from laps.errors import InputError, ModelMismatchError
+from laps.timegrid import SampleGrid
 from laps.tokenizer.config import TokenizerConfig
+from laps.tracks import TrackWindows
 
 MAX_WINDOWS = 18_000
 """Windows kept by default: two hours."""
@@ -37,8 +39,8 @@ class TrainingWindows:
     Attributes:
         velocities: float16 [W, S, N, 2], px a sample step.
         visible_bits: uint8 [W, S, ceil(N / 8)].
-        motion: float32 [W], share of a window's seen points and steps that move: faster than the classes' scale
-            (0.5 px a sample step by default, well above the tracker's noise).
+        motion: float32 [W], share of a window's seen points and steps that move: faster than the classes'
+            scale (0.5 px a sample step by default, well above the tracker's noise).
         seen: windows that the source held; more than W when the sample was thinned.
     """
 
@@ -60,8 +62,9 @@ class TrainingWindows:
     def split(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Windows to learn from and windows held out.
 
-        Every tenth block of 24 neighbouring windows is held out, and the windows that overlap a held-out one are
-        left out of learning. Of fewer than 240 windows the last tenth is held out; fewer than 8 serve as both.
+        Every tenth block of 24 neighbouring windows is held out, and the windows that overlap a held-out one
+        are left out of learning. Of fewer than 240 windows the last tenth is held out; fewer than 8 serve as
+        both.
         """
         count = len(self)
         if count < 8:
@@ -76,6 +79,12 @@ class TrainingWindows:
             near[shift:] |= held_out[:-shift]
             near[:-shift] |= held_out[shift:]
         return np.flatnonzero(~near), np.flatnonzero(held_out)
+
+
+def from_tracks(windows: Iterable[TrackWindows], grid: SampleGrid) -> Iterator[WindowBatch]:
+    """Training windows of tracks: velocities and the visibility of each step."""
+    for batch in windows:
+        yield batch.velocities(grid), batch.step_visible()
 
 
 def gather(
@@ -129,7 +138,9 @@ def gather(
         blocks[place] = block
         kept += len(values)
     if velocities is None or kept == 0:
-        raise InputError("there are no windows to learn from", fix="Give at least 1.6 s of video without a gap.")
+        raise InputError(
+            "there are no windows to learn from", fix="Give at least 1.6 s of video without a gap."
+        )
     return TrainingWindows(velocities[:kept], bits[:kept], motion[:kept], seen)
 
 

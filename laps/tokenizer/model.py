@@ -1,8 +1,9 @@
 """The motion tokenizer: velocities of tracked points in, one discrete code for each motion step out.
 
 Paper section 3.1, with the reference implementation's sizes: each step's velocities, flattened, go through a
-linear layer into a causal Transformer encoder; finite scalar quantization (FSQ, Mentzer et al. 2023) turns each
-token into a code; a Transformer decoder and a head for each point predict the class of each point's displacement.
+linear layer into a causal Transformer encoder; finite scalar quantization (FSQ, Mentzer et al. 2023) turns
+each token into a code; a Transformer decoder and a head for each point predict the class of each point's
+displacement.
 
 Shape legend::
 
@@ -16,8 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from vector_quantize_pytorch import FSQ
 
@@ -29,6 +32,7 @@ ENCODE_BATCH = 256
 """Windows in every encoding batch. Fixed, because matrix products of another shape may round differently."""
 
 _TABLE_ROWS = 32
+_DECODE_BATCH = 4
 _LATENT_MOMENTUM = 0.02
 
 
@@ -64,10 +68,10 @@ class TransformerLayer(nn.Module):
 class DisplacementHead(nn.Module):
     """Class scores of every point, from a token and the point's embedding, by a two-layer MLP.
 
-    The MLP's input is the token and the point's embedding side by side. Its first layer is linear in both, so the
-    halves are computed apart, once a token and once a point, and added for each pair. A second hidden layer
-    without a non-linearity before the scores would be one more linear map: it is folded into the output layer.
-    Both are exact, and the head costs an eighth.
+    The MLP's input is the token and the point's embedding side by side. Its first layer is linear in both, so
+    the halves are computed apart, once a token and once a point, and added for each pair. A second hidden
+    layer without a non-linearity before the scores would be one more linear map: it is folded into the output
+    layer. Both are exact, and the head costs an eighth.
     """
 
     def __init__(self, width: int, points: int, hidden: int, class_count: int) -> None:
@@ -87,9 +91,14 @@ class DisplacementHead(nn.Module):
 class MotionTokenizer(nn.Module):
     """Encoder, quantizer and decoder. See :class:`TokenizerConfig` for the sizes.
 
-    A tokenizer is *frozen* when it comes from training or from a file: its tables are computed, it has an id, and
-    its weights do not change any more. Only frozen tokenizers encode.
+    A tokenizer is *frozen* when it comes from training or from a file: its tables are computed, it has an id,
+    and its weights do not change any more. Only frozen tokenizers encode.
     """
+
+    class_edges_px: Tensor
+    class_grid_px: Tensor
+    class_weights: Tensor
+    motion_table_px: Tensor | None
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
@@ -97,7 +106,9 @@ class MotionTokenizer(nn.Module):
         width = config.width
         self.embed = nn.Linear(2 * config.points, width)
         self.position = nn.Parameter(0.02 * torch.randn(config.steps, width))
-        self.encoder = nn.ModuleList(TransformerLayer(width, config.heads) for _ in range(config.encoder_layers))
+        self.encoder = nn.ModuleList(
+            TransformerLayer(width, config.heads) for _ in range(config.encoder_layers)
+        )
         self.encoder_norm = nn.LayerNorm(width)
         self.to_latent = nn.Linear(width, len(config.levels))
         # What keeps the codebook in use: each latent dimension has zero mean and unit variance over the batch
@@ -124,13 +135,14 @@ class MotionTokenizer(nn.Module):
         self.register_buffer("motion_table_px", table)
         self._id: str | None = None
 
-    # -- the two halves ------------------------------------------------------------------------------------------
+    # -- the two halves
+    # ------------------------------------------------------------------------------------------
 
     def latents(self, velocities: Tensor) -> Tensor:
         """Float32 [B, S, N, 2] px a sample step -> normalised latents, float32 [B, S, D], not yet bounded.
 
-        The input is of order one: ``asinh(v / 1 px)`` is linear for the slow motion of fine work and grows only
-        with the logarithm of a swinging arm's, so that neither decides the first layer alone.
+        The input is of order one: ``asinh(v / 1 px)`` is linear for the slow motion of fine work and grows
+        only with the logarithm of a swinging arm's, so that neither decides the first layer alone.
         """
         with self._autocast(velocities.device):
             x = self.embed(torch.asinh(velocities / self.config.velocity_scale_px).flatten(2)) + self.position
@@ -158,11 +170,17 @@ class MotionTokenizer(nn.Module):
         offset = torch.where(levels % 2 == 0, 0.5, 0.0)
         return (torch.tanh(latents + torch.atanh(offset / reach)) * reach - offset) / (levels // 2)
 
-    def decode(self, positions: Tensor, points: Tensor | None = None) -> Tensor:
-        """Quantized positions [B, S, D] -> class scores [B, S, n, C] of the points asked for (default: all)."""
+    def decode(self, positions: Tensor, points: Tensor | None = None, *, last: int | None = None) -> Tensor:
+        """Quantized positions [B, S, D] -> class scores [B, S, n, C].
+
+        Args:
+            positions: as :meth:`quantize` gives them.
+            points: the points asked for, int64 [n]; default: all.
+            last: the steps asked for, from the end; default: all.
+        """
         with self._autocast(positions.device):
             x = self.decoder_norm(self._decoded(positions))
-            return self.head(x, points)
+            return self.head(x if last is None else x[:, -last:], points)
 
     def _decoded(self, positions: Tensor) -> Tensor:
         x = self.from_latent(positions)
@@ -177,7 +195,8 @@ class MotionTokenizer(nn.Module):
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             yield
 
-    # -- learning --------------------------------------------------------------------------------------------------
+    # -- learning
+    # --------------------------------------------------------------------------------------------------
 
     def loss(
         self, velocities: Tensor, visible: Tensor | None = None, points: Tensor | None = None
@@ -187,8 +206,8 @@ class MotionTokenizer(nn.Module):
         Args:
             velocities: float32 [B, S, N, 2], px a sample step.
             visible: bool [B, S, N]; steps that were not seen have weight 0.
-            points: int64 [n]: decode these points only. The sum over them is scaled by N / n and divided by the
-                weight of *all* points, so that over a uniform draw of points its mean is the full loss.
+            points: int64 [n]: decode these points only. The sum over them is scaled by N / n and divided by
+                the weight of *all* points, so that over a uniform draw of points its mean is the full loss.
 
         Returns:
             The loss (scalar), the latents [B, S, D] and the codes [B, S].
@@ -196,7 +215,7 @@ class MotionTokenizer(nn.Module):
         latents = self.latents(velocities)
         positions, codes = self.quantize(latents)
         targets = classes.classify(velocities, self.class_edges_px)
-        weights = cast(Tensor, self.class_weights)[targets]
+        weights = self.class_weights[targets]
         if visible is not None:
             weights = weights * visible
         total = weights.sum().clamp(min=1e-6)
@@ -208,13 +227,20 @@ class MotionTokenizer(nn.Module):
         entropies = F.cross_entropy(scores.float().flatten(0, -2), targets.flatten(), reduction="none")
         return (entropies * weights.flatten()).sum() / (total * share), latents, codes
 
-    # -- use -------------------------------------------------------------------------------------------------------
+    # -- use
+    # -------------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return self.position.device
 
     @property
     def tokenizer_id(self) -> str:
         """Hash of the weights and the settings; InputError before the tokenizer is frozen."""
         if self._id is None:
-            raise InputError("an unfinished tokenizer has no id", fix="Train it to the end, or load a saved one.")
+            raise InputError(
+                "an unfinished tokenizer has no id", fix="Train it to the end, or load a saved one."
+            )
         return self._id
 
     def freeze(self) -> MotionTokenizer:
@@ -234,15 +260,15 @@ class MotionTokenizer(nn.Module):
         return self
 
     @torch.inference_mode()
-    def encode(self, velocities: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, velocities: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Codes and latents of windows, computed in batches of one fixed shape.
 
         Args:
-            velocities: float32 [B, S, N, 2], px a sample step at the tracker's image size; finite.
+            velocities: [B, S, N, 2], px a sample step at the tracker's image size; finite.
 
         Returns:
-            Codes, int64 [B, S]; latents before rounding, bounded to about [-1, 1] by FSQ, float32 [B, S, D]. A
-            window's numbers do not depend on the windows beside it.
+            Codes, int64 [B, S], and latents before rounding, bounded to about [-1, 1] by FSQ, float32 [B, S,
+            D]. A window's numbers do not depend on the windows beside it.
 
         Raises:
             ModelMismatchError: other numbers of steps or points than the tokenizer was made for.
@@ -250,23 +276,35 @@ class MotionTokenizer(nn.Module):
         """
         _ = self.tokenizer_id
         self.check_shape(velocities.shape)
-        if not torch.isfinite(velocities).all():
-            raise InputError("velocities hold values that are not finite", fix="Leave windows without tracks out.")
-        device = self.position.device
-        all_codes, all_latents = [], []
+        if not np.isfinite(velocities).all():
+            raise InputError(
+                "velocities hold values that are not finite", fix="Leave windows without tracks out."
+            )
+        codes = np.empty((len(velocities), self.config.steps), np.int64)
+        latents = np.empty((*codes.shape, len(self.config.levels)), np.float32)
         for start in range(0, len(velocities), ENCODE_BATCH):
-            part = velocities[start : start + ENCODE_BATCH].to(device, torch.float32)
-            padded = F.pad(part, (0, 0, 0, 0, 0, 0, 0, ENCODE_BATCH - len(part)))
-            latents = self.latents(padded)
-            _, codes = self.quantize(latents)
-            all_codes.append(codes[: len(part)].cpu())
-            all_latents.append(self.bounded(latents)[: len(part)].cpu())
-        if not all_codes:
-            empty = (0, self.config.steps)
-            return torch.zeros(empty, dtype=torch.int64), torch.zeros(*empty, len(self.config.levels))
-        return torch.cat(all_codes), torch.cat(all_latents)
+            part = velocities[start : start + ENCODE_BATCH]
+            padded = torch.zeros(ENCODE_BATCH, *velocities.shape[1:])
+            padded[: len(part)] = torch.from_numpy(np.ascontiguousarray(part))
+            found = self.latents(padded.to(self.device))
+            rows = slice(start, start + len(part))
+            codes[rows] = self.quantize(found)[1][: len(part)].cpu().numpy()
+            latents[rows] = self.bounded(found)[: len(part)].cpu().numpy()
+        return codes, latents
 
-    def check_shape(self, shape: torch.Size | tuple[int, ...]) -> None:
+    @torch.inference_mode()
+    def decode_codes(self, codes: NDArray[np.integer], last: int) -> NDArray[np.float32]:
+        """What windows of codes [B, S] decode to in their last steps: float32 [B, last, N, (x, y)], px a step."""
+        positions = self._code_positions()[torch.from_numpy(codes.astype(np.int64)).to(self.device)]
+        found = np.empty((*codes.shape[:1], last, self.config.points, 2), np.float32)
+        for start in range(0, len(codes), _DECODE_BATCH):
+            part = positions[start : start + _DECODE_BATCH]
+            padded = F.pad(part, (0, 0, 0, 0, 0, _DECODE_BATCH - len(part)))
+            motion = self.expected_motion(self.decode(padded, last=last))
+            found[start : start + len(part)] = motion[: len(part)].cpu().numpy()
+        return found
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
         """ModelMismatchError unless [..., S, N, 2] is what this tokenizer reads."""
         expected = (self.config.steps, self.config.points, 2)
         if len(shape) != 4 or tuple(shape[1:]) != expected:
@@ -277,29 +315,37 @@ class MotionTokenizer(nn.Module):
             )
 
     @torch.inference_mode()
-    def code_positions(self) -> Tensor:
-        """Each code's quantized position in the latent space: float32 [codes, D], on the CPU."""
-        return cast(Tensor, self.quantizer.implicit_codebook).float().cpu()
-
-    @torch.inference_mode()
-    def code_vectors(self) -> Tensor:
-        """z_q of each code (paper section 3.1): float32 [codes, W], on the CPU."""
-        return self.vectors(self.code_positions())
-
-    @torch.inference_mode()
-    def vectors(self, positions: Tensor) -> Tensor:
-        """Positions in the latent space [..., D] -> the token space z, float32 [..., W], on the CPU."""
+    def code_vectors(self) -> NDArray[np.float32]:
+        """z_q of each code (paper section 3.1): float32 [codes, W]."""
         weight, bias = self.from_latent.weight.double().cpu(), self.from_latent.bias.double().cpu()
-        return F.linear(positions.double(), weight, bias).float()
+        vectors: NDArray[np.float32] = (
+            F.linear(self._code_positions().double().cpu(), weight, bias).float().numpy()
+        )
+        return vectors
 
-    def latent_metric(self) -> Tensor:
-        """Matrix G with ``||z_a - z_b||^2 = (a - b)^T G (a - b)`` for latent positions a, b: float64 [D, D]."""
+    def latent_metric(self) -> NDArray[np.float64]:
+        """Matrix G with ``||z_a - z_b||^2 = (a - b)^T G (a - b)`` for latent positions a, b: [D, D].
+
+        z is linear in the latent position, quantized or not, so distances in R^W need no vectors of that
+        size.
+        """
         weight = self.from_latent.weight.detach().double().cpu()
-        return weight.T @ weight
+        metric: NDArray[np.float64] = (weight.T @ weight).numpy()
+        return metric
 
-    @torch.inference_mode()
-    def decoded_motion(self) -> Tensor:
-        """The motion that each code stands for: float32 [codes, N, (x, y)], px a sample step, on the CPU.
+    def code_distances(self) -> NDArray[np.float32]:
+        """||z_q,a - z_q,b||_2 of every two codes: float32 [codes, codes]."""
+        positions = self._code_positions().double().cpu().numpy()
+        metric = self.latent_metric()
+        squares = np.zeros((len(positions), len(positions)))
+        difference = [column[:, None] - column[None, :] for column in positions.T]
+        for a, along_a in enumerate(difference):
+            for b, along_b in enumerate(difference):
+                squares += metric[a, b] * along_a * along_b
+        return np.sqrt(np.maximum(squares, 0)).astype(np.float32)
+
+    def decoded_motion(self) -> NDArray[np.float32]:
+        """The motion that each code stands for: float32 [codes, N, (x, y)], px a sample step.
 
         The expectation over the class centres, after the loss's class weights have been divided out of the
         posterior (they would inflate slow motion).
@@ -313,16 +359,20 @@ class MotionTokenizer(nn.Module):
                 fix="Train it with decoding='token', or use another energy than decoded_motion.",
             )
         _ = self.tokenizer_id
-        return self.motion_table_px.cpu()
+        motion: NDArray[np.float32] = self.motion_table_px.cpu().numpy()
+        return motion
 
     @torch.inference_mode()
     def expected_motion(self, scores: Tensor) -> Tensor:
         """Class scores [..., C] -> expected displacement, float32 [..., (x, y)], px a sample step."""
-        unweighted = scores.float() - cast(Tensor, self.class_weights).log()
+        unweighted = scores.float() - self.class_weights.log()
         return unweighted.softmax(dim=-1) @ self.class_grid_px
 
     @torch.inference_mode()
     def _compute_motion_table(self) -> Tensor:
-        positions = cast(Tensor, self.quantizer.implicit_codebook).float()
-        parts = [self.expected_motion(self.decode(part[:, None])[:, 0]) for part in positions.split(_TABLE_ROWS)]
-        return torch.cat(parts)
+        parts = self._code_positions().split(_TABLE_ROWS)
+        return torch.cat([self.expected_motion(self.decode(part[:, None])[:, 0]) for part in parts])
+
+    def _code_positions(self) -> Tensor:
+        """Each code's quantized position in the latent space: float32 [codes, D]."""
+        return cast(Tensor, self.quantizer.implicit_codebook)

@@ -1,11 +1,11 @@
 """Training of the motion tokenizer, and what it reached.
 
-The recipe against codebook collapse, the method's hard part: inputs of order one, latents normalised before the
-quantizer, a loss that still points (half to 95% of all) do not drown, gradient clipping, token-wise decoding, and
-batches of which half is drawn in proportion to the windows' motion. The learning rate warms up, stays, and closes
-with a cosine to zero; the closing starts when the held-out loss has stopped falling, or so early that it ends at
-``max_steps`` or within ``max_minutes``. Same data, seed and settings give the same weights on one machine, unless
-time ended the training.
+The recipe against codebook collapse, the method's hard part: inputs of order one, latents normalised before
+the quantizer, a loss that still points (half to 95% of all) do not drown, gradient clipping, token-wise
+decoding, and batches of which half is drawn in proportion to the windows' motion. The learning rate warms up,
+stays, and closes with a cosine to zero; the closing starts when the held-out loss has stopped falling, or so
+early that it ends at ``max_steps`` or within ``max_minutes``. Same data, seed and settings give the same
+weights on one machine, unless time ended the training.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from laps.tokenizer.data import MAX_WINDOWS, TrainingWindows, WindowBatch, gathe
 from laps.tokenizer.model import MotionTokenizer
 
 MOVING_SHARE = 0.02
-"""A window or a step is *moving* when at least this share of its seen points moves: faster than the classes' scale,
-0.5 px a sample step by default."""
+"""A window or a step is *moving* when at least this share of its seen points moves: faster than the classes'
+scale, 0.5 px a sample step by default."""
 
 EndReason = Literal["max_steps", "plateau", "time"]
 
@@ -83,7 +83,8 @@ class TokenizerQuality:
         codes_used: distinct codes among them.
         codes_used_share: of the codebook.
         loss: weighted cross-entropy.
-        moving_accuracy: share of moving points and steps whose class is the most probable one; None without any.
+        moving_accuracy: share of moving points and steps whose class is the most probable one; None without
+            any.
         commonest_class_share: share of the commonest class among them: what always guessing it would score.
         rest_change_share: share of changes of code between neighbouring resting steps; None without any.
     """
@@ -147,8 +148,9 @@ def train(
     """Train a tokenizer.
 
     Args:
-        windows: velocities [W, S, N, 2], px a sample step at the tracker's image size, or batches of them with or
-            without visibility, in time order camera by camera; see :func:`laps.tokenizer.data.gather`.
+        windows: velocities [W, S, N, 2], px a sample step at the tracker's image size, or batches of them
+            with or without visibility, in time order camera by camera; see
+            :func:`laps.tokenizer.data.gather`.
         config: architecture and settings.
         visible: bool [W, S, N], beside one array; steps that were not seen do not count in the loss.
         seed: of the initial weights and of every draw.
@@ -162,7 +164,9 @@ def train(
         InputError, ModelMismatchError: as :func:`laps.tokenizer.data.gather` does.
     """
     if max_steps is not None:
-        config = dataclasses.replace(config, learning=dataclasses.replace(config.learning, max_steps=max_steps))
+        config = dataclasses.replace(
+            config, learning=dataclasses.replace(config.learning, max_steps=max_steps)
+        )
     data = gather(windows, config, visible=visible, max_windows=max_windows)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     # No draw depends on, or touches, the caller's random state.
@@ -194,14 +198,17 @@ class _Run:
         self.rng = rng
         self.max_s = math.inf if max_minutes is None else 60 * max_minutes
         self.progress = progress
-        self.device = tokenizer.position.device
+        self.device = tokenizer.device
         self.learn, self.held_out = data.split()
         motion = data.motion[self.learn].astype(np.float64)
         self.by_motion = motion / motion.sum() if motion.sum() > 0 else None
         matrices = [p for p in tokenizer.parameters() if p.ndim >= 2]
         others = [p for p in tokenizer.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": self.settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            [
+                {"params": matrices, "weight_decay": self.settings.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
             betas=(0.9, 0.98),
             fused=True,
         )
@@ -252,7 +259,9 @@ class _Run:
         points = np.sort(self.rng.permutation(count)[: max(1, round(count * settings.point_share))])
         loss, latents, codes = tokenizer.loss(velocities, visible, torch.from_numpy(points).to(self.device))
         if settings.diversity > 0:
-            loss = loss + settings.diversity * _unevenness(tokenizer.bounded(latents), tokenizer.config.levels)
+            loss = loss + settings.diversity * _unevenness(
+                tokenizer.bounded(latents), tokenizer.config.levels
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tokenizer.parameters(), settings.clip_norm)
@@ -317,7 +326,7 @@ def measure(
     tokenizer: MotionTokenizer, data: TrainingWindows, index: NDArray[np.int64], *, held_out: bool
 ) -> TokenizerQuality:
     """What a frozen tokenizer does on the windows ``index`` of ``data``."""
-    device = tokenizer.position.device
+    device = tokenizer.device
     config = tokenizer.config
     truth_counts = torch.zeros(config.class_count, dtype=torch.int64)
     code_counts = np.zeros(config.code_count, np.int64)

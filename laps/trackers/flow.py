@@ -7,8 +7,7 @@ that and marks the point invisible until its surroundings look again as they las
 
 Every step is arithmetic whose result does not depend on what else is computed at the same time: positions are
 integers (1/32 px), interpolation is elementwise, and a window always lies in the slot of the state arrays
-that its start sample selects. OpenCV's flow keeps no state between pairs and is the same for any number of
-threads.
+that its start sample selects. OpenCV's flow is the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -94,7 +93,6 @@ class FlowTracker:
 
     def track(self, samples: Iterable[Sample], grid: SampleGrid) -> Iterator[TrackWindows]:
         """See :meth:`laps.trackers.Tracker.track`."""
-        flow = cv2.DISOpticalFlow.create(PRESETS[self.preset])
         batcher = WindowBatcher(self.tracker_id, self.batch_windows)
         windows: _OpenWindows | None = None
         index = time_ns = 0
@@ -115,7 +113,7 @@ class FlowTracker:
                     height_px, width_px = gray.shape
                     windows = _OpenWindows(grid, width_px, height_px, self.side)
                 elif windows:
-                    windows.advect(flow.calc(previous_gray, gray, None), gray)
+                    windows.advect(self._flow(previous_gray, gray), gray)
             index, time_ns = sample.index, sample.frame.time_ns
             finished = windows.record(index, time_ns)
             if finished is not None:
@@ -123,6 +121,12 @@ class FlowTracker:
             if index % grid.stride == -grid.window % grid.stride:
                 windows.open(index, time_ns, gray)
         yield from batcher.flush()
+
+    def _flow(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Motion from one gray image to the next: float32 [h, w, 2] in px, x then y."""
+        # A new object for every pair, which costs nothing measurable: one that has met a small image keeps the
+        # scales that it chose for it, and gives another flow from then on.
+        return cv2.DISOpticalFlow.create(PRESETS[self.preset]).calc(before, after, None)
 
 
 class _OpenWindows:

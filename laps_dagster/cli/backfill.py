@@ -74,7 +74,10 @@ def backfill(
         click.echo(f"{len(progress.failures)} runs failed:", err=True)
         for outcome in progress.failures:
             click.echo(f"  {outcome.task}: {outcome.error}", err=True)
-        click.echo("`laps backfill --only missing` runs them again; their logs are in the Dagster UI (laps dev)", err=True)
+        click.echo(
+            "`laps backfill --only missing` runs them again; their logs are in the Dagster UI (laps dev)",
+            err=True,
+        )
         raise SystemExit(1)
 
 

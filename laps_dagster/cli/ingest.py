@@ -14,7 +14,9 @@ from laps.timegrid import parse_utc
 @click.argument("paths", nargs=-1, metavar="[PATH|URI]...")
 @click.option("--camera", help="Camera that filmed the files: lower-case letters, digits, '_' and '-'.")
 @click.option("--start", help="Time of the first frame, ISO 8601 with a zone, for example 2026-11-21T05:00:00Z.")
-@click.option("--landing", metavar="PATH|URL", help="Landing zone to scan. Default: LAPS_LANDING, then ./.laps/landing.")
+@click.option(
+    "--landing", metavar="PATH|URL", help="Landing zone to scan. Default: LAPS_LANDING, then ./.laps/landing."
+)
 def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landing: str | None) -> None:
     """Register recordings. Without PATH, everything in <landing>/<camera>/… is registered.
 
@@ -78,4 +80,3 @@ def _say(outcome: dict[str, object] | LapsError) -> int:
         return 0
     click.echo(f"quarantined  {outcome['camera']}  {outcome['uri']}: {outcome['reason']}", err=True)
     return 1
-

@@ -1,0 +1,555 @@
+"""Recordings: when a file was filmed, whether it can be used, and which files cover an hour.
+
+A recording's start comes from the first of these that is there: an option of the person who registers it, a sidecar
+JSON file, a UTC stamp in the file's name, the container's creation time. A file that cannot be used is quarantined
+with the reason; it never stops its neighbours.
+
+Where recordings of one camera overlap, the one that starts earlier keeps the overlap (then the one registered
+earlier, then the one whose uri sorts first): a file that arrives late does not change what was read before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from laps.errors import InputError, MediaError
+from laps.timegrid import (
+    NS_PER_S,
+    CameraHour,
+    SampleGrid,
+    check_camera,
+    format_utc,
+    from_datetime,
+    parse_utc,
+    to_datetime,
+)
+from laps.video import FrameScan, Opener, VideoInfo, probe, scan_frames
+
+# A container may claim a little less than it holds.
+_CLAIM_SLACK_NS = 5 * NS_PER_S
+
+_STAMP = re.compile(
+    r"(?<!\d)(?P<date>\d{4}-?\d\d-?\d\d)[T_](?P<time>\d\d[-:]?\d\d[-:]?\d\d)(?:[.,](?P<fraction>\d{1,9}))?"
+    r"(?P<zone>Z?)(?![A-Za-z0-9])"
+)
+_FOUR_WAYS = (
+    "Give one of: --start 2026-11-21T05:00:00Z; a sidecar file {sidecar} with "
+    '{{"start": "2026-11-21T05:00:00Z"}}; a UTC stamp in the file name, for example cam1_20261121T050000Z.mp4; '
+    "a creation time in the container."
+)
+
+
+def sidecar_name(name: str) -> str:
+    """Name of the JSON file that may stand beside a recording: ``cam1_0500.mp4`` -> ``cam1_0500.mp4.json``."""
+    return f"{name}.json"
+
+
+def sidecar_names(name: str) -> tuple[str, str]:
+    """Names of the sidecar files that are accepted, in order: ``a.mp4.json`` and ``a.json``."""
+    stem, dot, suffix = name.rpartition(".")
+    return sidecar_name(name), f"{stem if dot and '/' not in suffix else name}.json"
+
+
+def resolve_start(
+    name: str, *, option_ns: int | None, sidecar: str | None, info: VideoInfo
+) -> tuple[int, str]:
+    """When the first frame was filmed, and where that is known from.
+
+    Args:
+        name: file name or uri.
+        option_ns: start given by a person, nanoseconds since the epoch.
+        sidecar: content of the sidecar file: ``{"start": "2026-11-21T05:00:00Z"}``.
+        info: what the file says about itself.
+
+    Returns:
+        Nanoseconds since the epoch and ``"option"``, ``"sidecar"``, ``"file_name"`` or ``"container"``.
+
+    Raises:
+        InputError: no way gives a start, or the sidecar is there but cannot be used.
+    """
+    if option_ns is not None:
+        return option_ns, "option"
+    if sidecar is not None:
+        return _sidecar_start(name, sidecar), "sidecar"
+    stamp_ns, without_zone = _name_start(name)
+    if stamp_ns is not None:
+        return stamp_ns, "file_name"
+    if info.creation_time_ns is not None:
+        return info.creation_time_ns, "container"
+    what = "nothing says when the recording starts"
+    if without_zone:
+        what += f" (the stamp {without_zone} in its name does not end in Z, so its zone is unknown)"
+    raise InputError(what, where=name, fix=_FOUR_WAYS.format(sidecar=sidecar_name(PurePosixPath(name).name)))
+
+
+def _sidecar_start(name: str, content: str) -> int:
+    where = sidecar_name(name)
+    fix = 'It should hold {"start": "2026-11-21T05:00:00Z"}.'
+    try:
+        value = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise InputError(f"the sidecar file is no JSON ({error})", where=where, fix=fix) from error
+    start = value.get("start") if isinstance(value, dict) else None
+    if not isinstance(start, str):
+        raise InputError('the sidecar file has no text "start"', where=where, fix=fix)
+    try:
+        return parse_utc(start)
+    except InputError as error:
+        raise InputError(
+            f"the sidecar file's start cannot be used: {error.what}", where=where, fix=fix
+        ) from error
+
+
+def _name_start(name: str) -> tuple[int | None, str | None]:
+    """Time of the first UTC stamp in a file's name, and the first stamp that names no zone."""
+    without_zone = None
+    for match in _STAMP.finditer(PurePosixPath(name).name):
+        digits = re.sub(r"\D", "", match["date"] + match["time"])
+        try:
+            when = datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            continue
+        if match["zone"]:
+            return from_datetime(when) + int((match["fraction"] or "0").ljust(9, "0")), without_zone
+        without_zone = without_zone or match[0]
+    return None, without_zone
+
+
+def registration_row(
+    file: BinaryIO,
+    *,
+    camera: str,
+    uri: str,
+    size_bytes: int,
+    modified_ns: int | None,
+    etag: str | None,
+    registered_ns: int,
+    option_ns: int | None = None,
+    sidecar: str | None = None,
+    first_hour_ns: int | None = None,
+) -> dict[str, Any]:
+    """A row of the table `recordings` for a file that was offered.
+
+    A file that cannot be used (no readable video, no start, a start in the future or before the first hour) gives a
+    row with status ``quarantined`` and the reason.
+
+    Args:
+        file: seekable binary file object.
+        camera: camera that filmed it.
+        uri: where the file lies; errors call it so.
+        size_bytes: its size.
+        modified_ns: when it was last modified, where the store knows.
+        etag: the store's change marker; without one, modification time and size take its place.
+        registered_ns: the present.
+        option_ns: start given by a person.
+        sidecar: content of the sidecar file.
+        first_hour_ns: the first hour that has a partition.
+
+    Raises:
+        InputError: the camera's name cannot be used.
+    """
+    check_camera(camera)
+    marker = etag or f"{modified_ns}-{size_bytes}"
+    identity = "\0".join((camera, uri, str(size_bytes), str(etag if modified_ns is None else modified_ns)))
+    row: dict[str, Any] = {
+        "recording_id": "r" + hashlib.sha256(identity.encode()).hexdigest()[:16],
+        "camera": camera,
+        "uri": uri,
+        "status": "ok",
+        "reason": None,
+        "start_time": None,
+        "start_source": None,
+        "end_time": None,
+        "size_bytes": size_bytes,
+        "etag": marker,
+        "registered_at": to_datetime(registered_ns),
+        "container": None,
+        "codec": None,
+        "pixel_format": None,
+        "width_px": None,
+        "height_px": None,
+        "rotation_deg": None,
+        "nominal_fps": None,
+        "pts_offset_s": None,
+    }
+    try:
+        info = probe(file, name=uri)
+        row.update(
+            container=info.container,
+            codec=info.codec,
+            pixel_format=info.pixel_format,
+            width_px=info.width_px,
+            height_px=info.height_px,
+            rotation_deg=info.rotation_deg,
+            nominal_fps=info.nominal_fps,
+            pts_offset_s=info.pts_offset_s,
+        )
+        start_ns, row["start_source"] = resolve_start(uri, option_ns=option_ns, sidecar=sidecar, info=info)
+        row["start_time"] = to_datetime(start_ns)
+        row["end_time"] = to_datetime(start_ns + _length_ns(file, uri, info))
+        _check_start(uri, start_ns, registered_ns, first_hour_ns)
+    except (MediaError, InputError) as error:
+        row["status"] = "quarantined"
+        row["reason"] = str(error)
+    return row
+
+
+def _length_ns(file: BinaryIO, uri: str, info: VideoInfo) -> int:
+    if info.duration_s is not None:
+        return round(info.duration_s * NS_PER_S)
+    # The container claims no length (a live stream written to a file): only reading it through tells.
+    times = scan_frames(file, name=uri, from_ns=0, to_ns=_FOR_EVER_NS).times_ns
+    return int(times[-1]) + _interval_ns(info.nominal_fps, times) if times.size else 0
+
+
+_FOR_EVER_NS = 366 * 86_400 * NS_PER_S
+
+
+def _check_start(uri: str, start_ns: int, registered_ns: int, first_hour_ns: int | None) -> None:
+    if start_ns > registered_ns:
+        raise InputError(
+            f"the recording starts at {format_utc(start_ns)}, which is in the future",
+            where=uri,
+            fix="Check the camera's clock, or give the right --start.",
+        )
+    if first_hour_ns is not None and start_ns < first_hour_ns:
+        raise InputError(
+            f"the recording starts at {format_utc(start_ns)}, before the first hour {format_utc(first_hour_ns)}",
+            where=uri,
+            fix="Give the right --start, or set LAPS_FIRST_HOUR to an earlier hour.",
+        )
+
+
+def in_order(recordings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Recordings in the order in which they keep an overlap: by start, by registration, by uri."""
+    return sorted(recordings, key=lambda row: (_ns(row["start_time"]), _ns(row["registered_at"]), row["uri"]))
+
+
+def describe_hour(
+    hour: CameraHour, grid: SampleGrid, recordings: Sequence[Mapping[str, Any]], open: Opener
+) -> list[dict[str, Any]]:
+    """Rows of the table `raw_video`: what covers a camera hour, its pre-roll and the frame shown there.
+
+    The range begins where the frame of the first pre-roll sample may lie, and ends with the hour.
+    """
+    first, _ = grid.hour_samples(hour.start_ns)
+    start_ns = grid.time_ns(first - grid.preroll) - grid.max_age_ns
+    return describe_range(hour.camera, start_ns, hour.stop_ns, grid, recordings, open)
+
+
+def describe_range(
+    camera: str,
+    start_ns: int,
+    stop_ns: int,
+    grid: SampleGrid,
+    recordings: Sequence[Mapping[str, Any]],
+    open: Opener,
+) -> list[dict[str, Any]]:
+    """Rows of the table `raw_video` for ``[start_ns, stop_ns)``.
+
+    The rows with ``used`` and the gaps tile the range. Rows with the status ``overlap`` or ``corrupt`` and without
+    ``used`` lie over them and say what was not used and why. Which frame is used does not depend on the range asked
+    for. Packets are read, no pixels.
+
+    Args:
+        camera: recordings of other cameras are passed over.
+        start_ns: start of the range.
+        stop_ns: end of the range (exclusive).
+        grid: its ``max_age_s`` (at least two frame intervals) is the longest step between frames that is no gap.
+        recordings: rows of the table `recordings`.
+        open: opens a uri as a seekable binary file.
+    """
+    rows: list[dict[str, Any]] = []
+    footage: list[_Footage] = []
+    mine = [row for row in recordings if row["camera"] == camera and row["start_time"] is not None]
+    for recording in in_order(mine):
+        begin_ns = _ns(recording["start_time"])
+        claimed_ns = None if recording["end_time"] is None else _ns(recording["end_time"])
+        if recording["status"] != "ok":
+            end_ns = stop_ns if claimed_ns is None and start_ns <= begin_ns else (claimed_ns or begin_ns)
+            rows += _corrupt_rows(recording, begin_ns, end_ns, start_ns, stop_ns, recording["reason"])
+            continue
+        interval_ns = _interval_ns(recording["nominal_fps"], None)
+        # Frames on both sides of the range decide what lies at its edges, so that neighbouring ranges agree.
+        margin_ns = 3 * max(grid.max_age_ns, 2 * interval_ns)
+        low, high = start_ns - margin_ns, stop_ns + margin_ns
+        if begin_ns >= high or (claimed_ns is not None and claimed_ns + _CLAIM_SLACK_NS <= low):
+            continue
+        try:
+            with open(recording["uri"]) as file:
+                scan = scan_frames(file, name=recording["uri"], from_ns=low - begin_ns, to_ns=high - begin_ns)
+        except FileNotFoundError:
+            reason = f"{recording['uri']}: the file is gone. Put it back, or register the recordings again."
+            rows += _corrupt_rows(recording, begin_ns, claimed_ns or stop_ns, start_ns, stop_ns, reason)
+            continue
+        except MediaError as error:
+            rows += _corrupt_rows(recording, begin_ns, claimed_ns or stop_ns, start_ns, stop_ns, str(error))
+            continue
+        one = _Footage(recording, begin_ns, claimed_ns, scan, grid.max_age_ns)
+        if scan.problem and not scan.truncated:
+            rows += _corrupt_rows(
+                recording,
+                one.end_ns(low),
+                claimed_ns or stop_ns,
+                start_ns,
+                stop_ns,
+                f"{one.uri}: {scan.problem}",
+            )
+        footage.append(one)
+    runs = _assign(footage)
+    used = sorted((run for run in runs if run.instead is None), key=lambda run: run.first_ns)
+    rows += _used_rows(camera, used, footage, start_ns, stop_ns, grid)
+    for run in runs:
+        if run.instead is not None:
+            rows += _overlap_rows(run, start_ns, stop_ns)
+    return sorted(
+        rows, key=lambda row: (row["start_time"], row["end_time"], row["status"], row["recording_id"])
+    )
+
+
+class _Footage:
+    """One recording's frames in and around a range."""
+
+    def __init__(
+        self,
+        recording: Mapping[str, Any],
+        begin_ns: int,
+        claimed_ns: int | None,
+        scan: FrameScan,
+        max_age_ns: int,
+    ) -> None:
+        self.recording = recording
+        self.uri: str = recording["uri"]
+        self.begin_ns = begin_ns
+        self.claimed_ns = claimed_ns
+        self.scan = scan
+        self.times_ns = scan.times_ns + begin_ns
+        self.interval_ns = _interval_ns(scan.info.nominal_fps, self.times_ns)
+        self.longest_step_ns = max(max_age_ns, 2 * self.interval_ns)
+        breaks = np.flatnonzero(np.diff(self.times_ns) > self.longest_step_ns) + 1
+        sections = np.split(self.times_ns, breaks) if self.times_ns.size else []
+        self.sections = [(int(times[0]), int(times[-1])) for times in sections]
+
+    def end_ns(self, otherwise: int) -> int:
+        return int(self.times_ns[-1]) + self.interval_ns if self.times_ns.size else otherwise
+
+
+@dataclass
+class _Run:
+    """Neighbouring frames of one recording that are all used, or all covered by another recording."""
+
+    footage: _Footage
+    times_ns: np.ndarray
+    instead: list[str] | None = field(default=None)
+
+    @property
+    def first_ns(self) -> int:
+        return int(self.times_ns[0])
+
+    @property
+    def last_ns(self) -> int:
+        return int(self.times_ns[-1])
+
+
+def _assign(footage: Sequence[_Footage]) -> list[_Run]:
+    """Split each recording's frames into runs, given the recordings in the order in which they keep overlaps."""
+    runs: list[_Run] = []
+    for place, one in enumerate(footage):
+        times = one.times_ns
+        if not times.size:
+            continue
+        covered = np.zeros(times.size, dtype=bool)
+        for earlier in footage[:place]:
+            for first, last in earlier.sections:
+                covered |= (times >= first) & (times <= last)
+        cut = (np.diff(times) > one.longest_step_ns) | (covered[1:] != covered[:-1])
+        starts = [0, *(np.flatnonzero(cut) + 1).tolist(), times.size]
+        for begin, end in zip(starts[:-1], starts[1:], strict=True):
+            run = _Run(one, times[begin:end])
+            if covered[begin]:
+                run.instead = [
+                    earlier.uri
+                    for earlier in footage[:place]
+                    if any(first <= run.last_ns and last >= run.first_ns for first, last in earlier.sections)
+                ]
+            runs.append(run)
+    return runs
+
+
+def _used_rows(
+    camera: str,
+    used: Sequence[_Run],
+    footage: Sequence[_Footage],
+    start_ns: int,
+    stop_ns: int,
+    grid: SampleGrid,
+) -> list[dict[str, Any]]:
+    """Rows that tile the range: footage that is used, and gaps."""
+    rows: list[dict[str, Any]] = []
+    reached = start_ns
+    before: _Run | None = None
+    for place, run in enumerate(used):
+        one = run.footage
+        following = used[place + 1].first_ns if place + 1 < len(used) else None
+        end = run.last_ns + min(one.interval_ns, one.longest_step_ns)
+        if following is not None and following - run.last_ns <= one.longest_step_ns:
+            end = following
+        elif stop_ns - one.interval_ns < end < stop_ns:
+            end = stop_ns
+        # A slow camera's frame may be shown at the first sample although it is older than the range.
+        oldest = start_ns - max(0, one.longest_step_ns - grid.max_age_ns)
+        times = run.times_ns[(run.times_ns >= oldest) & (run.times_ns < stop_ns)]
+        end = min(end, stop_ns)
+        if not times.size or end <= start_ns:
+            continue
+        begins_before = times.size < run.times_ns.size and run.first_ns < int(times[0])
+        begin = start_ns if begins_before else max(start_ns, int(times[0]))
+        if begin > reached:
+            rows.append(_gap_row(camera, reached, begin, before, run, footage))
+        ends_here = bool(one.times_ns.size) and run.last_ns == int(one.times_ns[-1]) and run.last_ns < stop_ns
+        reasons = []
+        if not one.scan.info.exact_times:
+            reasons.append(f"{one.scan.info.container} has no timestamps: frames are timed by counting")
+        status = "ok"
+        if one.scan.truncated and ends_here:
+            status = "truncated"
+            reasons.insert(0, f"{one.uri}: {one.scan.problem}")
+        rows.append(_row(run, times, begin, end, status=status, used=True, reason="; ".join(reasons) or None))
+        reached, before = end, run
+    if reached < stop_ns:
+        rows.append(_gap_row(camera, reached, stop_ns, before, None, footage))
+    return rows
+
+
+def _overlap_rows(run: _Run, start_ns: int, stop_ns: int) -> list[dict[str, Any]]:
+    one = run.footage
+    times = run.times_ns[(run.times_ns >= start_ns) & (run.times_ns < stop_ns)]
+    if not times.size:
+        return []
+    begin = int(times[0]) if run.first_ns >= start_ns else start_ns
+    end = stop_ns if run.last_ns >= stop_ns else min(stop_ns, run.last_ns + one.interval_ns)
+    reason = (
+        f"{' and '.join(run.instead or [])} covers this time and is used instead (the earlier start wins)"
+    )
+    return [_row(run, times, begin, end, status="overlap", used=False, reason=reason)]
+
+
+def _gap_row(
+    camera: str, begin: int, end: int, before: _Run | None, after: _Run | None, footage: Sequence[_Footage]
+) -> dict[str, Any]:
+    reason = "no recording covers this time"
+    if before is not None and after is not None and before.footage is after.footage:
+        reason = f"{before.footage.uri}: no frame for {(after.first_ns - before.last_ns) / NS_PER_S:.3f} s"
+    for one in footage:
+        claims = one.claimed_ns is not None and one.begin_ns < end and begin < one.claimed_ns
+        if claims and one.scan.truncated and one.end_ns(one.begin_ns) <= begin + one.interval_ns:
+            reason = f"{one.uri}: {one.scan.problem}"
+    return _blank(camera, begin, end, status="gap", reason=reason)
+
+
+def _corrupt_rows(
+    recording: Mapping[str, Any], begin: int, end: int, start_ns: int, stop_ns: int, reason: str
+) -> list[dict[str, Any]]:
+    begin, end = max(begin, start_ns), min(end, stop_ns)
+    if begin >= end:
+        return []
+    row = _blank(recording["camera"], begin, end, status="corrupt", reason=reason)
+    row.update(_file_columns(recording))
+    return [row]
+
+
+def _blank(camera: str, begin: int, end: int, *, status: str, reason: str) -> dict[str, Any]:
+    return {
+        "camera": camera,
+        "start_time": to_datetime(begin),
+        "end_time": to_datetime(end),
+        "status": status,
+        "used": False,
+        "reason": reason,
+        "recording_id": "",
+        "uri": None,
+        "recording_start_time": None,
+        "recording_start_ns": None,
+        "first_frame_time": None,
+        "last_frame_time": None,
+        "frame_count": None,
+        "measured_fps": None,
+        "min_interval_s": None,
+        "max_interval_s": None,
+        "variable_rate": None,
+        "pts_offset_s": None,
+        "codec": None,
+        "width_px": None,
+        "height_px": None,
+        "rotation_deg": None,
+        "size_bytes": None,
+        "etag": None,
+    }
+
+
+def _file_columns(recording: Mapping[str, Any]) -> dict[str, Any]:
+    begin_ns = _ns(recording["start_time"])
+    same = (
+        "recording_id",
+        "uri",
+        "pts_offset_s",
+        "codec",
+        "width_px",
+        "height_px",
+        "rotation_deg",
+        "size_bytes",
+        "etag",
+    )
+    return {
+        "recording_start_time": to_datetime(begin_ns),
+        "recording_start_ns": begin_ns,
+        **{name: recording[name] for name in same},
+    }
+
+
+def _row(
+    run: _Run, times_ns: np.ndarray, begin: int, end: int, *, status: str, used: bool, reason: str | None
+) -> dict[str, Any]:
+    row = _blank(run.footage.recording["camera"], begin, end, status=status, reason="")
+    row.update(_file_columns(run.footage.recording))
+    row.update(
+        used=used,
+        reason=reason,
+        first_frame_time=to_datetime(int(times_ns[0])),
+        last_frame_time=to_datetime(int(times_ns[-1])),
+        frame_count=int(times_ns.size),
+    )
+    if times_ns.size > 1:
+        intervals = np.diff(times_ns)
+        shortest, longest = int(intervals.min()), int(intervals.max())
+        # A container that counts milliseconds makes even intervals differ by one.
+        row.update(
+            measured_fps=(times_ns.size - 1) * NS_PER_S / int(times_ns[-1] - times_ns[0]),
+            min_interval_s=shortest / NS_PER_S,
+            max_interval_s=longest / NS_PER_S,
+            variable_rate=bool(longest - shortest > max(0.1 * float(np.median(intervals)), 1_000_000)),
+        )
+    return row
+
+
+def _interval_ns(nominal_fps: float | None, times_ns: np.ndarray | None) -> int:
+    """Nominal time between frames; it is the same whatever range is asked for, unlike a measured one."""
+    if nominal_fps:
+        return round(NS_PER_S / nominal_fps)
+    if times_ns is not None and times_ns.size > 1:
+        return int(np.median(np.diff(times_ns)))
+    return NS_PER_S // 25
+
+
+def _ns(value: datetime | int) -> int:
+    """Nanoseconds of a row's timestamp: a datetime with zone, or microseconds as Arrow stores them."""
+    return value * 1000 if isinstance(value, int) else from_datetime(value)
