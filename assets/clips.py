@@ -11,6 +11,7 @@ from pydantic import Field
 from assets.partitions import camera_hour, camera_hours, with_previous
 from assets.specs import SEGMENT, describe
 from laps.tables import CLIPS, RAW_VIDEO
+from laps.timegrid import to_datetime
 from resources.configured import RecordingsResource, StoreResource
 from resources.hours import read_with_previous
 from resources.recordings import open_uri
@@ -38,32 +39,45 @@ def clips(
     recordings: RecordingsResource,
     release: ReleaseResource,
 ) -> dg.MaterializeResult:
-    from laps.clips import cut_segments
+    from laps.clip_set import cut_primitives
     from laps.sampling import pieces_of
 
     hour, files = camera_hour(context), store.open()
     chosen = release.read(files)
     primitives = read_segments(files, hour, chosen).to_pylist()
     footage = read_with_previous(files, recordings.open(files), RAW_VIDEO, hour)
-    folder = files.partition_path(CLIPS, hour, chosen.name).rpartition("/")[0]
+    table_path = files.partition_path(CLIPS, hour, chosen.name)
+    folder = table_path.rpartition("/")[0]
+    kept = {table_path}
     rows = []
-    kept = {files.partition_path(CLIPS, hour, chosen.name)}
-    for primitive, clip, problem in cut_segments(
-        primitives, pieces_of(footage.to_pylist()), open_uri, reencode=config.reencode
-    ):
-        row = {"segment_id": primitive["segment_id"], "camera": hour.camera, "release": chosen.name}
-        if clip is None:
-            row |= {"status": "failed", "reason": problem}
+    for clip in cut_primitives(primitives, pieces_of(footage.to_pylist()), open_uri, reencode=config.reencode):
+        row: dict[str, object] = {
+            "segment_id": clip.segment_id,
+            "camera": hour.camera,
+            "recording_id": clip.recording_id,
+            "release": chosen.name,
+        }
+        if clip.content is None or clip.info is None:
+            row |= {"status": "failed", "reason": clip.reason}
         else:
-            path = f"{folder}/{primitive['segment_id']}.mp4"
+            path = f"{folder}/{clip.segment_id}.mp4"
             files.write_bytes(path, clip.content)
             kept.add(path)
-            row |= {"status": "ok", "clip_path": path, **clip.columns()}
+            row |= {
+                "status": "ok",
+                "clip_path": path,
+                "first_frame_time": to_datetime(clip.info.first_frame_time_ns),
+                "last_frame_time": to_datetime(clip.info.last_frame_time_ns),
+                "frame_count": clip.info.frame_count,
+                "lead_in_s": clip.info.lead_in_s,
+                "size_bytes": clip.info.size_bytes,
+            }
         rows.append(row)
     files.write_partition(CLIPS, hour, rows_table(CLIPS, rows), chosen.name)
     # Clips of an earlier run of this hour that no row names any more.
     for stale in set(files.list(folder)) - kept:
         files.delete(stale)
+    size_bytes = sum(clip_size for row in rows if isinstance(clip_size := row.get("size_bytes"), int))
     failed = [row for row in rows if row["status"] == "failed"]
     if failed:
         context.log.warning(f"{len(failed)} clips could not be cut; the first: {failed[0]['reason']}")
@@ -72,6 +86,6 @@ def clips(
             "dagster/row_count": len(rows),
             "release": chosen.name,
             "failed": len(failed),
-            "size_bytes": sum(row.get("size_bytes", 0) for row in rows),
+            "size_bytes": size_bytes,
         }
     )

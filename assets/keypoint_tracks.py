@@ -42,7 +42,7 @@ def keypoint_tracks(
     recordings: RecordingsResource,
     tracker: TrackerResource,
 ) -> Iterator[dg.MaterializeResult]:
-    from laps.keyframes import keyframes_table
+    from laps.keyframes import to_table
     from laps.observe import observe
     from laps.sampling import pieces_of, sample_frames
     from laps.tracks import TrackWindows
@@ -55,7 +55,13 @@ def keypoint_tracks(
     stop = min(stop, grid.first_sample_at_or_after(max(from_datetime(row["end_time"]) for row in rows)))
     follower = tracker.build()
     samples = sample_frames(
-        pieces_of(rows), open_uri, grid, first - grid.preroll, stop, threads=recordings.decode_threads
+        pieces_of(rows),
+        open_uri,
+        grid,
+        first - grid.preroll,
+        stop,
+        threads=recordings.decode_threads,
+        on_problem=context.log.warning,
     )
     began, cpu_began = time.perf_counter(), time.process_time()
     visible = 0.0
@@ -69,7 +75,7 @@ def keypoint_tracks(
                 visible += float(batch.visible.mean()) * len(batch.end_samples)
                 tracks.write(batch.to_table(hour.camera, grid))
             else:
-                frames.write(keyframes_table(batch, hour.camera, grid))
+                frames.write(to_table(batch, hour.camera, grid))
     seconds = time.perf_counter() - began
     observed_s = tracks.rows * grid.stride * grid.step_s
     yield dg.MaterializeResult(

@@ -6,6 +6,7 @@ is no value it is null, with the reason.
 """
 
 import time
+from collections import Counter
 
 import dagster as dg
 
@@ -29,9 +30,12 @@ from resources.settings import store_grid
 def latent_stream(
     context: dg.AssetExecutionContext, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:
-    from laps.latent import code_use, encode_stream
+    import numpy as np
+
+    from laps.latent import encode_stream
     from laps.sampling import covered
     from laps.tokenizer import load
+    from laps.tokenizer.training import code_perplexity
     from laps.tracks import TrackWindows
 
     hour, files = camera_hour(context), store.open()
@@ -52,17 +56,19 @@ def latent_stream(
     )
     files.write_partition(LATENT_STREAM, hour, stream.to_table(hour.camera, grid), tokenizer_id)
     seconds = time.perf_counter() - began
-    use = code_use(stream)
+    present = stream.code[stream.code >= 0]
+    counts = np.bincount(present, minlength=tokenizer.config.code_count)
+    reasons = Counter(reason for reason in stream.null_reason if reason)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": stop - first,
             "tokenizer_id": tokenizer_id,
-            "valued_s": use.samples * grid.step_s,
-            "codes_used": use.codes,
-            "code_perplexity": use.perplexity,
-            "null_reasons": stream.null_counts(),
+            "valued_s": len(present) * grid.step_s,
+            "codes_used": int((counts > 0).sum()),
+            "code_perplexity": code_perplexity(counts) if len(present) else 0.0,
+            "null_reasons": dict(reasons),
             "wall_s": seconds,
-            "real_time_factor": use.samples * grid.step_s / seconds if seconds else 0.0,
+            "real_time_factor": len(present) * grid.step_s / seconds if seconds else 0.0,
             "energy": picture(energy_plot(stream, grid), "energies over the hour"),
         }
     )

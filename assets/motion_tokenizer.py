@@ -6,6 +6,7 @@ the draft release. Training curve and codebook use are in the metadata.
 """
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
@@ -20,7 +21,7 @@ from resources.configured import StoreResource
 from resources.models import TOKENIZER, ModelRegistry
 from resources.release import ReleaseResource
 from resources.settings import store_grid
-from resources.windows import training_windows
+from resources.tracks import read_windows
 
 
 class TokenizerTraining(dg.Config):
@@ -48,54 +49,60 @@ def motion_tokenizer(
     store: StoreResource,
     release: ReleaseResource,
 ) -> dg.MaterializeResult:
-    from laps.tokenizer import TrainingProgress, preset_config, save, train
+    import itertools
+
+    from laps.tokenizer import TokenizerConfig, TrainingProgress, from_tracks, save, train
 
     files = store.open()
     grid = store_grid(files)
     hours = [CameraHour.parse(key) for key in config.hours] or files.partitions(KEYPOINT_TRACKS)
-    if not hours:
+    windows = read_windows(files, hours)
+    first = next(windows, None)
+    if first is None:
         raise NotProcessedError(
-            "there are no keypoint tracks to train on",
+            f"the {len(hours)} chosen hours hold no window of keypoint tracks to train on",
             where=files.root,
-            fix="Materialize keypoint_tracks of some hours first, or run `laps backfill`.",
+            fix="Materialize keypoint_tracks of hours with footage first, or run `laps backfill`.",
         )
-    sample = training_windows(files, hours, grid, sample_hours=config.sample_hours)
-    if sample.count == 0:
-        raise InputError(
-            f"the {len(hours)} chosen hours hold no window of tracks",
-            fix='Choose hours with footage (laps sql "select * from raw_video where used").',
-        )
-    context.log.info(sample.description)
+    if config.preset not in ("full", "small"):
+        raise InputError(f"there is no preset {config.preset!r}", fix="Choose full or small.")
+    preset = TokenizerConfig.full if config.preset == "full" else TokenizerConfig.small
+    model = preset(first.tracker_id, rate_hz=grid.rate_hz, points=first.points, steps=grid.window - 1)
 
     def report(progress: TrainingProgress) -> None:
-        context.log.info(str(progress))
+        if progress.step % 50 == 0 or progress.warning:
+            context.log.info(str(progress))
 
     trained = train(
-        sample.velocities,
-        preset_config(config.preset, tracker_id=sample.tracker_id, points=sample.points, rate_hz=grid.rate_hz),
-        visible=sample.visible,
+        from_tracks(itertools.chain([first], windows), grid),
+        model,
         seed=config.seed,
         max_minutes=config.max_minutes,
         max_steps=config.max_steps or None,
+        max_windows=round(config.sample_hours * grid.samples_per_hour / grid.stride),
         progress=report,
     )
     target = release.to_fill(files, TOKENIZER)
     registry = ModelRegistry(files)
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer_id = save(trained, Path(folder))
+        tokenizer_id = save(trained.tokenizer, Path(folder), training=trained.report())
         registry.put(TOKENIZER, tokenizer_id, Path(folder))
     registry.fill(target, TOKENIZER, tokenizer_id)
-    statistics = trained.statistics
-    if statistics.warning:
-        context.log.warning(statistics.warning)
+    for warning in trained.warnings:
+        context.log.warning(warning)
+    quality = {name: value for name, value in asdict(trained.quality).items() if value is not None}
     return dg.MaterializeResult(
         metadata={
             "tokenizer_id": tokenizer_id,
             "release": target.name,
-            "sample": sample.description,
             "preset": config.preset,
-            "warning": statistics.warning or "none",
-            **statistics.as_metadata(),
+            "hours": [hour.key for hour in hours],
+            "sample": f"{trained.windows_used} of {trained.windows_seen} windows "
+            f"({trained.windows_used * grid.stride * grid.step_s / 60:.1f} min), spread evenly",
+            "ended_by": trained.ended_by,
+            "warnings": "; ".join(trained.warnings) or "none",
+            "codes": model.code_count,
+            **quality,
             "training": picture(training_plot(trained.history), "training curve"),
         }
     )

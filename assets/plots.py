@@ -71,28 +71,38 @@ def energy_plot(stream: LatentStream, grid: SampleGrid, *, bins: int = 900) -> b
     return _png(figure)
 
 
-def training_plot(history: Sequence[Any]) -> bytes:
+def training_plot(history: Sequence[dict[str, Any]]) -> bytes:
     """Loss and code perplexity over the training steps."""
     figure, (loss, codes) = _figure(2)
-    steps = [entry.step for entry in history]
-    loss.plot(steps, [entry.loss for entry in history])
+    steps = [entry["step"] for entry in history]
+    loss.plot(steps, [entry["loss"] for entry in history])
     loss.set_ylabel("loss")
-    codes.plot(steps, [entry.perplexity for entry in history])
+    codes.plot(steps, [entry["perplexity"] for entry in history])
     codes.set_ylabel("code perplexity")
     codes.set_xlabel("optimizer step")
     codes.set_ylim(bottom=0)
     return _png(figure)
 
 
-def calibration_plot(calibration: Calibration) -> bytes:
-    """Histogram of the energy that was cut by, with both thresholds."""
+def calibration_plot(energies: np.ndarray, calibration: Calibration) -> bytes:
+    """Histogram of the smoothed energy of the calibration's hours, with both thresholds.
+
+    Args:
+        energies: float64 [n], smoothed; NaN and zeros are left out.
+        calibration: the thresholds.
+    """
+    import numpy as np
+
     figure, (axis,) = _figure()
-    edges, counts = calibration.histogram()
-    axis.stairs(counts, edges, fill=True, alpha=0.4)
+    values = energies[np.isfinite(energies) & (energies > 0)]
+    if len(values):
+        edges = np.geomspace(values.min(), values.max() * 1.0001, 120)
+        counts, _ = np.histogram(values, edges)
+        axis.stairs(counts, edges, fill=True, alpha=0.4)
+        axis.set_xscale("log")
     axis.axvline(calibration.settings.theta_on, color="tab:red", label="theta on")
     axis.axvline(calibration.settings.theta_off, color="tab:orange", linestyle="--", label="theta off")
-    axis.set_xscale("log")
-    axis.set_xlabel(f"{calibration.form} energy, smoothed")
+    axis.set_xlabel(f"{calibration.form.replace('_', ' ')} energy, smoothed")
     axis.set_ylabel("samples")
     axis.legend(frameon=False)
     return _png(figure)

@@ -11,6 +11,7 @@ import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
 from assets.specs import OBSERVE, describe
+from laps.errors import InputError
 from laps.tables import RAW_VIDEO
 from laps.timegrid import NS_PER_S, format_utc, from_datetime
 from resources.configured import RecordingsResource, StoreResource
@@ -33,8 +34,10 @@ def raw_video(
     grid = store_grid(files)
     registered = recordings.open(files).of_camera(hour.camera)
     # The part of a running hour that has not happened yet is no gap: it is not known.
-    until_ns = min(hour.stop_ns, from_datetime(datetime.now(UTC)))
-    rows = describe_hour(hour, grid, registered, open_uri, until_ns=until_ns)
+    now_ns = from_datetime(datetime.now(UTC))
+    if now_ns <= hour.start_ns:
+        raise InputError(f"the hour has not begun: it is {format_utc(now_ns)}", where=hour.key)
+    rows = describe_hour(hour, grid, registered, open_uri, until_ns=min(hour.stop_ns, now_ns))
     files.write_partition(RAW_VIDEO, hour, rows_table(RAW_VIDEO, rows))
 
     footage_s = 0.0

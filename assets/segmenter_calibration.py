@@ -5,6 +5,10 @@ are equally likely. The paper's sweep against Otsu pseudo-labels of the velocity
 chosen. The camera's background, found here too, belongs to the release and never to the hour being processed.
 """
 
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
 import dagster as dg
 from pydantic import Field
 
@@ -15,7 +19,7 @@ from laps.errors import NotProcessedError
 from laps.tables import LATENT_STREAM
 from laps.timegrid import CameraHour
 from resources.configured import StoreResource
-from resources.models import CALIBRATION, TOKENIZER, ModelRegistry
+from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry
 from resources.release import ReleaseResource
 from resources.settings import store_grid
 
@@ -45,7 +49,11 @@ def segmenter_calibration(
     store: StoreResource,
     release: ReleaseResource,
 ) -> dg.MaterializeResult:
+    import numpy as np
+
     from laps.calibration import calibrate
+    from laps.detector import DetectorTimes, smooth
+    from laps.energy import series
     from laps.latent import LatentStream
     from laps.tokenizer import load
 
@@ -67,23 +75,37 @@ def segmenter_calibration(
     tokenizer = load(registry.folder(TOKENIZER, tokenizer_id))
     calibration = calibrate(
         streams,
-        grid,
         camera=camera,
         form=config.form,
         method=config.method,
         decoded_motion=tokenizer.decoded_motion() if config.form == "decoded_motion" else None,
+        times=DetectorTimes(rate_hz=float(grid.rate_hz)),
     )
-    registry.put_text(CALIBRATION, calibration.calibration_id, "calibration.json", calibration.to_json())
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
+        registry.put(CALIBRATION, calibration.calibration_id, Path(folder))
     registry.fill(target, CALIBRATION, calibration.calibration_id, camera)
     if not calibration.ok:
         context.log.warning(calibration.message)
+    smoothed = np.concatenate([smooth(series(stream, calibration), calibration.settings) for stream in streams])
+    figures = {
+        name: value
+        for name, value in asdict(calibration.diagnostics).items()
+        if value is not None and not isinstance(value, list)
+    }
     return dg.MaterializeResult(
         metadata={
             "calibration_id": calibration.calibration_id,
             "release": target.name,
             "tokenizer_id": tokenizer_id,
+            "ok": calibration.ok,
+            "message": calibration.message,
+            "form": calibration.form,
+            "method": calibration.method,
+            "theta_on": calibration.settings.theta_on,
+            "theta_off": calibration.settings.theta_off,
             "hours": [hour.key for hour in hours],
-            **calibration.summary(),
-            "curve": picture(calibration_plot(calibration), "log energy and threshold"),
+            **figures,
+            "histogram": picture(calibration_plot(smoothed, calibration), "smoothed energy and thresholds"),
         }
     )

@@ -12,7 +12,7 @@ from assets.specs import SEGMENT, describe, picture
 from laps.tables import LATENT_STREAM, SEGMENTS
 from resources.configured import RecordingsResource, StoreResource
 from resources.hours import read_previous
-from resources.models import CALIBRATION, TOKENIZER, ModelRegistry
+from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry
 from resources.release import ReleaseResource
 from resources.settings import store_grid
 
@@ -41,16 +41,17 @@ def segments(
     chosen = release.read(files)
     tokenizer_id = chosen.require(TOKENIZER)
     calibration_id = chosen.require(CALIBRATION, hour.camera)
-    calibration = Calibration.from_json(ModelRegistry(files).read_text(CALIBRATION, calibration_id, "calibration.json"))
+    stored = ModelRegistry(files).folder(CALIBRATION, calibration_id) / CALIBRATION_FILE
+    calibration = Calibration.from_json(stored.read_text(encoding="utf-8"), name=str(stored))
     current = files.read_partition(LATENT_STREAM, hour, tokenizer_id)
     previous = read_previous(files, recordings.open(files), LATENT_STREAM, hour, tokenizer_id)
     rows = segment_hour(
         LatentStream.from_table(previous) if previous is not None else None,
         LatentStream.from_table(current),
         calibration,
-        grid,
-        hour=hour,
+        hour,
         release=chosen.name,
+        grid=grid,
     )
     files.write_partition(SEGMENTS, hour, rows, chosen.name)
     durations = rows["duration_s"].to_numpy()

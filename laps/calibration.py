@@ -45,7 +45,7 @@ SEGMENTS_PER_MINUTE = (1.0, 60.0)
 ACTIVE_SHARE = (0.05, 0.95)
 MIN_YOUDEN_J = 0.1  # of the sweep; below, the signal hardly knows the pseudo-labels
 MIN_LEVEL_RATIO = 1.5  # motion against rest, in energy
-MAX_VALLEY = 0.9  # density between rest and motion, against the lower of their two peaks
+MAX_VALLEY = 0.95  # density between rest and motion, against the lower of their two peaks
 
 # Times of the reference implementation, whose signal has one value every 0.4 s: alpha 0.7, u = d = 2 windows, at
 # least two windows. Its longest segment is 2 s; here it is left at the project's.
@@ -57,9 +57,7 @@ REFERENCE_HYSTERESIS = 0.95
 _OTSU_BINS = 256
 _CURVE_POINTS = 101
 _FLOOR_QUANTILE = 0.01  # of the positive energies: what lies below (zeros above all) counts as this much
-_MIN_LOG_STD = (
-    0.15  # of a state; codes make energies repeat exactly, and a state must not shrink onto one value
-)
+_MIN_LOG_STD = 0.15  # of a state; codes make energies repeat exactly, and a state must not shrink onto one value
 _HUMP_SHARE = 0.03  # of the samples, at least, on either side of a valley
 _STRETCH = 512  # samples in a sequence of the hidden Markov model
 _EM_ROUNDS = 100
@@ -239,9 +237,7 @@ def calibrate(
     times = DetectorTimes() if times is None else times
     check_form(form)
     if method not in METHODS:
-        raise InputError(
-            f"there is no calibration method {method!r}", fix=f"The methods are {', '.join(METHODS)}."
-        )
+        raise InputError(f"there is no calibration method {method!r}", fix=f"The methods are {', '.join(METHODS)}.")
     if not 0 < hysteresis <= 1:
         raise InputError(f"the hysteresis r must lie in (0, 1], not {hysteresis}")
     tokenizers = sorted({stream.tokenizer_id for stream in streams})
@@ -315,9 +311,7 @@ def calibrate_files(
         CalibrationError: no threshold can be found.
     """
     if method not in METHODS:
-        raise InputError(
-            f"there is no calibration method {method!r}", fix=f"The methods are {', '.join(METHODS)}."
-        )
+        raise InputError(f"there is no calibration method {method!r}", fix=f"The methods are {', '.join(METHODS)}.")
     windows, values = read_energy_jsonl(energy)
     proxy_windows, proxy_values = read_energy_jsonl(proxy)
     common, at, proxy_at = np.intersect1d(windows, proxy_windows, assume_unique=True, return_indices=True)
@@ -518,9 +512,7 @@ def otsu_threshold(values: NDArray[np.floating[Any]]) -> float:
     return float(centres[int(np.argmax(between))])
 
 
-def threshold_scores(
-    values: NDArray[np.float64], labels: NDArray[np.bool_], theta: float
-) -> dict[str, float]:
+def threshold_scores(values: NDArray[np.float64], labels: NDArray[np.bool_], theta: float) -> dict[str, float]:
     """Precision, recall, F1 and Youden's J of ``values > theta``, and F1 of calling everything positive."""
     predicted = values > theta
     positives, negatives = int(labels.sum()), int((~labels).sum())
@@ -608,9 +600,7 @@ def _stretches(y: list[NDArray[np.float64]], floor: float) -> tuple[NDArray[np.f
     return values, mask
 
 
-def _fit_two_states(
-    values: NDArray[np.float64], mask: NDArray[np.bool_], logs: NDArray[np.float64]
-) -> _TwoStates:
+def _fit_two_states(values: NDArray[np.float64], mask: NDArray[np.bool_], logs: NDArray[np.float64]) -> _TwoStates:
     """Expectation maximisation from a few fixed starts; the most likely fit wins."""
     splits = [otsu_threshold(logs), *np.quantile(logs, [0.25, 0.5, 0.75, 0.9])]
     best: _TwoStates | None = None
@@ -670,9 +660,7 @@ def _em_round(model: _TwoStates, values: NDArray[np.float64], mask: NDArray[np.b
     posterior = forward * backward * mask[..., None]
 
     ahead = density[:, 1:] * backward[:, 1:] / scale[:, 1:, None]
-    pairs = (
-        np.einsum("rti,rtj,rt->ij", forward[:, :-1], ahead, mask[:, 1:].astype(np.float64)) * model.transition
-    )
+    pairs = np.einsum("rti,rtj,rt->ij", forward[:, :-1], ahead, mask[:, 1:].astype(np.float64)) * model.transition
     weight = np.maximum(posterior.sum(axis=(0, 1)), 1e-9)
     mean = (posterior * values[..., None]).sum(axis=(0, 1)) / weight
     variance = (posterior * (values[..., None] - mean) ** 2).sum(axis=(0, 1)) / weight

@@ -95,9 +95,18 @@ class DetectorTimes:
         return 1.0 - math.exp(-1.0 / (self.rate_hz * self.time_constant_s))
 
     @property
-    def delay_samples(self) -> float:
-        """Mean delay of the smoothing, (1 - alpha) / alpha samples."""
-        return (1.0 - self.alpha) / self.alpha
+    def weights(self) -> tuple[float, ...]:
+        """Weights of the newest sample, the one before it, … in a smoothed value, before they are normalised."""
+        return tuple(self.alpha * (1.0 - self.alpha) ** lag for lag in range(self.smoothing_samples))
+
+    def delay_samples(self, age: int) -> float:
+        """Mean delay of a smoothed value, with ``age`` unbroken samples before it.
+
+        From :attr:`smoothing_samples` on it is the (1 - alpha) / alpha samples of an EMA (to one in a thousand);
+        right after a null there is nothing to lag behind.
+        """
+        weights = self.weights[: age + 1]
+        return math.fsum(lag * weight for lag, weight in enumerate(weights)) / math.fsum(weights)
 
     @property
     def smoothing_samples(self) -> int:
@@ -129,13 +138,7 @@ class DetectorTimes:
     @property
     def memory_samples(self) -> int:
         """After a fresh start this many samples earlier, every decision is exact (see the module's text)."""
-        return (
-            self.smoothing_samples
-            + self.hold_samples
-            + self.up_samples
-            + self.down_samples
-            + 2 * self.block_samples
-        )
+        return self.smoothing_samples + self.hold_samples + self.up_samples + self.down_samples + 2 * self.block_samples
 
     def with_thresholds(self, theta_on: float, theta_off: float) -> DetectorSettings:
         values = {item.name: getattr(self, item.name) for item in fields(DetectorTimes)}
@@ -169,9 +172,7 @@ class DetectorSettings(DetectorTimes):
         """Inverse of :meth:`to_dict`; InputError names fields that are unknown or missing."""
         names = {item.name for item in fields(cls)}
         if set(values) != names:
-            raise InputError(
-                f"detector settings need exactly {', '.join(sorted(names))}, not {sorted(values)}"
-            )
+            raise InputError(f"detector settings need exactly {', '.join(sorted(names))}, not {sorted(values)}")
         return cls(**values)
 
 
@@ -237,8 +238,7 @@ def smooth(energy: NDArray[np.floating[Any]], times: DetectorTimes) -> NDArray[n
     null = ~np.isfinite(values)
     index = np.arange(count)
     since_null = index - np.maximum.accumulate(np.where(null, index, -1)) - 1
-    alpha = times.alpha
-    weights = [alpha * (1.0 - alpha) ** lag for lag in range(times.smoothing_samples)]
+    weights = times.weights
     total = np.zeros(count)
     # One fixed order of additions for every sample; lags that reach behind a null add exactly nothing.
     for lag, weight in enumerate(weights[:count]):

@@ -57,9 +57,7 @@ def code_counts(streams: list[LatentStream], n_codes: int) -> NDArray[np.int64]:
     return counts
 
 
-def weighted_median(
-    values: NDArray[np.floating[Any]], weights: NDArray[np.number[Any]]
-) -> NDArray[np.float64]:
+def weighted_median(values: NDArray[np.floating[Any]], weights: NDArray[np.number[Any]]) -> NDArray[np.float64]:
     """Lower weighted median along the first axis.
 
     Args:
@@ -76,9 +74,7 @@ def weighted_median(
     return np.take_along_axis(np.take_along_axis(values, order, axis=0), place, axis=0)[0]
 
 
-def cleaned_code_energy(
-    decoded_motion: NDArray[np.floating[Any]], counts: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def cleaned_code_energy(decoded_motion: NDArray[np.floating[Any]], counts: NDArray[np.int64]) -> NDArray[np.float32]:
     """The energy of each code: mean speed of its decoded points without common mode and background.
 
     Common mode (camera shake, flicker): for each code and component the median over the points. Background (belts,
@@ -108,9 +104,7 @@ def cleaned_code_energy(
     return np.hypot(motion[..., 0], motion[..., 1]).mean(axis=1).astype(np.float32)
 
 
-def form_series(
-    stream: LatentStream, form: str, code_energy: NDArray[np.float32] | None = None
-) -> NDArray[np.float64]:
+def form_series(stream: LatentStream, form: str, code_energy: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
     """One energy of a stream.
 
     Args:

@@ -14,14 +14,16 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from laps.errors import InputError, MediaError
+from laps.errors import InputError, LapsError, MediaError
+from laps.tables import RAW_VIDEO
 from laps.timegrid import (
     NS_PER_S,
     CameraHour,
@@ -36,6 +38,19 @@ from laps.video import FrameScan, Opener, VideoInfo, probe, scan_frames
 
 # A container may claim a little less than it holds.
 _CLAIM_SLACK_NS = 5 * NS_PER_S
+# Longer than any recording.
+_FOR_EVER_NS = 366 * 86_400 * NS_PER_S
+_COPIED_COLUMNS = (
+    "recording_id",
+    "uri",
+    "pts_offset_s",
+    "codec",
+    "width_px",
+    "height_px",
+    "rotation_deg",
+    "size_bytes",
+    "etag",
+)
 
 _STAMP = re.compile(
     r"(?<!\d)(?P<date>\d{4}-?\d\d-?\d\d)[T_](?P<time>\d\d[-:]?\d\d[-:]?\d\d)(?:[.,](?P<fraction>\d{1,9}))?"
@@ -59,16 +74,14 @@ def sidecar_names(name: str) -> tuple[str, str]:
     return sidecar_name(name), f"{stem if dot and '/' not in suffix else name}.json"
 
 
-def resolve_start(
-    name: str, *, option_ns: int | None, sidecar: str | None, info: VideoInfo
-) -> tuple[int, str]:
+def resolve_start(name: str, *, option_ns: int | None, sidecar: str | None, info: VideoInfo | None) -> tuple[int, str]:
     """When the first frame was filmed, and where that is known from.
 
     Args:
         name: file name or uri.
         option_ns: start given by a person, nanoseconds since the epoch.
         sidecar: content of the sidecar file: ``{"start": "2026-11-21T05:00:00Z"}``.
-        info: what the file says about itself.
+        info: what the file says about itself, where it can be read.
 
     Returns:
         Nanoseconds since the epoch and ``"option"``, ``"sidecar"``, ``"file_name"`` or ``"container"``.
@@ -83,7 +96,7 @@ def resolve_start(
     stamp_ns, without_zone = _name_start(name)
     if stamp_ns is not None:
         return stamp_ns, "file_name"
-    if info.creation_time_ns is not None:
+    if info is not None and info.creation_time_ns is not None:
         return info.creation_time_ns, "container"
     what = "nothing says when the recording starts"
     if without_zone:
@@ -104,9 +117,7 @@ def _sidecar_start(name: str, content: str) -> int:
     try:
         return parse_utc(start)
     except InputError as error:
-        raise InputError(
-            f"the sidecar file's start cannot be used: {error.what}", where=where, fix=fix
-        ) from error
+        raise InputError(f"the sidecar file's start cannot be used: {error.what}", where=where, fix=fix) from error
 
 
 def _name_start(name: str) -> tuple[int | None, str | None]:
@@ -182,7 +193,11 @@ def registration_row(
         "pts_offset_s": None,
     }
     try:
-        info = probe(file, name=uri)
+        info = _probe(file, uri, row)
+        start_ns, row["start_source"] = resolve_start(uri, option_ns=option_ns, sidecar=sidecar, info=info)
+        row["start_time"] = to_datetime(start_ns)
+        if info is None:
+            return row
         row.update(
             container=info.container,
             codec=info.codec,
@@ -193,14 +208,25 @@ def registration_row(
             nominal_fps=info.nominal_fps,
             pts_offset_s=info.pts_offset_s,
         )
-        start_ns, row["start_source"] = resolve_start(uri, option_ns=option_ns, sidecar=sidecar, info=info)
-        row["start_time"] = to_datetime(start_ns)
         row["end_time"] = to_datetime(start_ns + _length_ns(file, uri, info))
         _check_start(uri, start_ns, registered_ns, first_hour_ns)
     except (MediaError, InputError) as error:
-        row["status"] = "quarantined"
-        row["reason"] = str(error)
+        _quarantine(row, error)
     return row
+
+
+def _probe(file: BinaryIO, uri: str, row: dict[str, Any]) -> VideoInfo | None:
+    """Describe the file, or quarantine the row: where the start is known, its hours still tell of the file."""
+    try:
+        return probe(file, name=uri)
+    except MediaError as error:
+        _quarantine(row, error)
+        return None
+
+
+def _quarantine(row: dict[str, Any], error: LapsError) -> None:
+    row["status"] = "quarantined"
+    row["reason"] = row["reason"] or str(error)
 
 
 def _length_ns(file: BinaryIO, uri: str, info: VideoInfo) -> int:
@@ -209,9 +235,6 @@ def _length_ns(file: BinaryIO, uri: str, info: VideoInfo) -> int:
     # The container claims no length (a live stream written to a file): only reading it through tells.
     times = scan_frames(file, name=uri, from_ns=0, to_ns=_FOR_EVER_NS).times_ns
     return int(times[-1]) + _interval_ns(info.nominal_fps, times) if times.size else 0
-
-
-_FOR_EVER_NS = 366 * 86_400 * NS_PER_S
 
 
 def _check_start(uri: str, start_ns: int, registered_ns: int, first_hour_ns: int | None) -> None:
@@ -296,14 +319,8 @@ def describe_range(
             continue
         one = _Footage(recording, begin_ns, claimed_ns, scan, grid.max_age_ns)
         if scan.problem and not scan.truncated:
-            rows += _corrupt_rows(
-                recording,
-                one.end_ns(low),
-                claimed_ns or stop_ns,
-                start_ns,
-                stop_ns,
-                f"{one.uri}: {scan.problem}",
-            )
+            unread_ns, reason = one.end_ns(low), f"{one.uri}: {scan.problem}"
+            rows += _corrupt_rows(recording, unread_ns, claimed_ns or stop_ns, start_ns, stop_ns, reason)
         footage.append(one)
     runs = _assign(footage)
     used = sorted((run for run in runs if run.instead is None), key=lambda run: run.first_ns)
@@ -311,9 +328,7 @@ def describe_range(
     for run in runs:
         if run.instead is not None:
             rows += _overlap_rows(run, start_ns, stop_ns)
-    return sorted(
-        rows, key=lambda row: (row["start_time"], row["end_time"], row["status"], row["recording_id"])
-    )
+    return sorted(rows, key=lambda row: tuple(row[name] for name in RAW_VIDEO.key))
 
 
 class _Footage:
@@ -349,7 +364,7 @@ class _Run:
 
     footage: _Footage
     times_ns: np.ndarray
-    instead: list[str] | None = field(default=None)
+    instead: list[str] | None = None
 
     @property
     def first_ns(self) -> int:
@@ -361,19 +376,21 @@ class _Run:
 
 
 def _assign(footage: Sequence[_Footage]) -> list[_Run]:
-    """Split each recording's frames into runs, given the recordings in the order in which they keep overlaps."""
+    """Split each recording's frames into runs; the recordings come in the order in which they keep overlaps."""
     runs: list[_Run] = []
     for place, one in enumerate(footage):
         times = one.times_ns
         if not times.size:
             continue
         covered = np.zeros(times.size, dtype=bool)
+        cut = np.diff(times) > one.longest_step_ns
         for earlier in footage[:place]:
             for first, last in earlier.sections:
                 covered |= (times >= first) & (times <= last)
-        cut = (np.diff(times) > one.longest_step_ns) | (covered[1:] != covered[:-1])
+                cut |= (times[:-1] < first) & (times[1:] > last)
+        cut |= covered[1:] != covered[:-1]
         starts = [0, *(np.flatnonzero(cut) + 1).tolist(), times.size]
-        for begin, end in zip(starts[:-1], starts[1:], strict=True):
+        for begin, end in pairwise(starts):
             run = _Run(one, times[begin:end])
             if covered[begin]:
                 run.instead = [
@@ -411,8 +428,10 @@ def _used_rows(
         end = min(end, stop_ns)
         if not times.size or end <= start_ns:
             continue
-        begins_before = times.size < run.times_ns.size and run.first_ns < int(times[0])
-        begin = start_ns if begins_before else max(start_ns, int(times[0]))
+        previous = used[place - 1] if place else None
+        adjoins = previous is not None and run.first_ns - previous.last_ns <= previous.footage.longest_step_ns
+        footage_before = run.first_ns < start_ns or (adjoins and previous is not None and previous.last_ns < start_ns)
+        begin = start_ns if footage_before else run.first_ns
         if begin > reached:
             rows.append(_gap_row(camera, reached, begin, before, run, footage))
         ends_here = bool(one.times_ns.size) and run.last_ns == int(one.times_ns[-1]) and run.last_ns < stop_ns
@@ -437,9 +456,8 @@ def _overlap_rows(run: _Run, start_ns: int, stop_ns: int) -> list[dict[str, Any]
         return []
     begin = int(times[0]) if run.first_ns >= start_ns else start_ns
     end = stop_ns if run.last_ns >= stop_ns else min(stop_ns, run.last_ns + one.interval_ns)
-    reason = (
-        f"{' and '.join(run.instead or [])} covers this time and is used instead (the earlier start wins)"
-    )
+    others = " and ".join(run.instead or [])
+    reason = f"{others} covers this time and is used instead, because it starts earlier"
     return [_row(run, times, begin, end, status="overlap", used=False, reason=reason)]
 
 
@@ -498,21 +516,10 @@ def _blank(camera: str, begin: int, end: int, *, status: str, reason: str) -> di
 
 def _file_columns(recording: Mapping[str, Any]) -> dict[str, Any]:
     begin_ns = _ns(recording["start_time"])
-    same = (
-        "recording_id",
-        "uri",
-        "pts_offset_s",
-        "codec",
-        "width_px",
-        "height_px",
-        "rotation_deg",
-        "size_bytes",
-        "etag",
-    )
     return {
         "recording_start_time": to_datetime(begin_ns),
         "recording_start_ns": begin_ns,
-        **{name: recording[name] for name in same},
+        **{name: recording[name] for name in _COPIED_COLUMNS},
     }
 
 

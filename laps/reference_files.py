@@ -45,13 +45,9 @@ def read_energy_jsonl(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64
             row = json.loads(line)
             window, energy = row["window"], float(row["energy"])
         except (ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                'the line is no energy of the form {"window": 0, "energy": 1.5}', where=where
-            ) from error
+            raise InputError('the line is no energy of the form {"window": 0, "energy": 1.5}', where=where) from error
         if not isinstance(window, int) or isinstance(window, bool) or not math.isfinite(energy):
-            raise InputError(
-                f"window {window!r} must be a whole number and energy {energy!r} finite", where=where
-            )
+            raise InputError(f"window {window!r} must be a whole number and energy {energy!r} finite", where=where)
         if window in energies:
             raise InputError(f"window {window} occurs a second time", where=where)
         energies[window] = energy
@@ -112,13 +108,9 @@ def check_segments(document: dict[str, Any], *, where: str) -> None:
         try:
             start, end = float(segment["start_sec"]), float(segment["end_sec"])
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"segment {index} has no start_sec and end_sec in seconds", where=where
-            ) from error
+            raise InputError(f"segment {index} has no start_sec and end_sec in seconds", where=where) from error
         if not (math.isfinite(start) and math.isfinite(end) and start < end):
-            raise InputError(
-                f"segment {index} does not end after it starts ({start} s to {end} s)", where=where
-            )
+            raise InputError(f"segment {index} does not end after it starts ({start} s to {end} s)", where=where)
 
 
 def segments_document(

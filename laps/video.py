@@ -39,8 +39,7 @@ Opener = Callable[[str], BinaryIO]
 # Only real containers: FFmpeg would also read pictures, text (as ANSI art) and playlists, which open other
 # files.
 _CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,"
-    "flv,live_flv,asf,ogg,mxf,nut,ivf,dv,wtv,gxf"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,flv,live_flv,asf,ogg,mxf,nut,ivf,dv,wtv,gxf"
 )
 _BUFFER_BYTES = 1 << 18
 # A recording whose first packets, about half a minute, hold no frame is refused instead of read to its end.
@@ -113,9 +112,7 @@ class TimedFrame:
 
     __slots__ = ("_cache", "_converter", "_frame", "_quarter_turns", "time_ns")
 
-    def __init__(
-        self, frame: av.VideoFrame, *, time_ns: int, quarter_turns: int, converter: VideoReformatter
-    ) -> None:
+    def __init__(self, frame: av.VideoFrame, *, time_ns: int, quarter_turns: int, converter: VideoReformatter) -> None:
         self.time_ns = time_ns
         self._frame = frame
         self._quarter_turns = quarter_turns
@@ -153,9 +150,7 @@ class TimedFrame:
         if luma.shape == (height, width):
             return luma.copy()
         shrinking = width < frame.width
-        return cv2.resize(
-            luma, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-        )
+        return cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
 
     def _rgb(self, width: int, height: int) -> np.ndarray:
         return self._convert(width, height, "rgb24").to_ndarray()
@@ -310,9 +305,7 @@ class _Reader:
                 fix="It may be incomplete (an mp4 that was cut off before its index) or of another type.",
             ) from error
         streams = [
-            stream
-            for stream in self._container.streams.video
-            if not stream.disposition & Disposition.attached_pic
+            stream for stream in self._container.streams.video if not stream.disposition & Disposition.attached_pic
         ]
         if not streams:
             raise MediaError("there is no video stream in the file", where=self.name, fix="Give a video.")
@@ -327,6 +320,7 @@ class _Reader:
             raise MediaError("its video stream has no time base", where=self.name, fix="Remux the file.")
         self._time_base = Fraction(self._stream.time_base)
         context = self._stream.codec_context
+        context.options = {"err_detect": "explode"}
         context.thread_count = self.threads
         context.thread_type = "AUTO" if self.threads > 1 else "NONE"
         # FFmpeg guesses pts for these from the order of decoding, which is not the order of showing.

@@ -27,6 +27,8 @@ EMBEDDER = "embedder"
 ENCODER = "encoder"
 CLUSTER_MODEL = "cluster_model"
 
+CALIBRATION_FILE = "calibration.json"
+
 # In the order in which they are made: a new model leaves what stands before it and empties what stands after it.
 SLOTS = (TOKENIZER, CALIBRATION, EMBEDDER, ENCODER, CLUSTER_MODEL)
 

@@ -110,17 +110,18 @@ def test_translation_is_recovered(preset):
     assert windows.visible[0][:, points].all()
 
 
-def test_rotation_is_recovered_over_a_whole_window():
+@pytest.mark.parametrize(("preset", "drift_px"), [("ultrafast", 2), ("medium", 0.8)])
+def test_rotation_is_recovered_over_a_whole_window(preset, drift_px):
     big = texture(400, 400, seed=1)
     centre = ((WIDTH - 1) / 2, (HEIGHT - 1) / 2)
     turns = [cv2.getRotationMatrix2D(centre, 1.5 * k, 1) for k in range(16)]
-    windows = track_one([moved(big, turn) for turn in turns])
+    windows = track_one([moved(big, turn) for turn in turns], preset=preset)
     start = grid_points(WIDTH, HEIGHT, 8)
     truth = np.stack([start @ turn[:, :2].T + turn[:, 2] for turn in turns])
     points = margin(truth, 12)
     error = np.linalg.norm(windows.positions()[0] - truth, axis=-1)[:, points]
     assert points.sum() >= 20
-    assert np.median(error[-1]) < 0.5 and error.max() < 3
+    assert np.median(error[-1]) < drift_px and error.max() < 3 * drift_px
     assert np.linalg.norm(truth[-1] - truth[0], axis=-1)[points].max() > 10
 
 
@@ -150,7 +151,7 @@ def test_samples_that_show_the_same_frame_do_not_move():
 
 def test_points_under_something_that_passes_become_invisible_and_the_others_do_not():
     """A bright board slides in from the right and stays; what it covers is not seen again."""
-    still = texture(WIDTH, HEIGHT, seed=2)
+    still = 0.6 * texture(WIDTH, HEIGHT, seed=2)
     board = 235 - 0.2 * texture(WIDTH, HEIGHT, seed=3)
     images = []
     for k in range(16):

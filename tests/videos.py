@@ -29,9 +29,7 @@ def texture(width: int, height: int, *, seed: int = 7) -> np.ndarray:
     return np.clip(128 + 50 * smooth, 0, 255).astype(np.uint8)
 
 
-def moving_texture(
-    width: int, height: int, *, speed_px_s: float = 60.0
-) -> Callable[[int, float], np.ndarray]:
+def moving_texture(width: int, height: int, *, speed_px_s: float = 60.0) -> Callable[[int, float], np.ndarray]:
     """A ``draw`` function: a texture that moves to the right and, at half the speed, downwards."""
     still = texture(width, height)
 

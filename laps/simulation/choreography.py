@@ -25,8 +25,8 @@ SHOULDERS: Mapping[str, tuple[float, float, float]] = {RIGHT: (1.04, -0.24, 0.36
 HOMES: Mapping[str, tuple[float, float, float]] = {RIGHT: (1.04, 0.10, 0.04), LEFT: (0.56, 0.10, 0.04)}
 
 FIXTURE = (0.80, 0.34)
-SUPPLY = ((0.24, 0.34), (0.33, 0.47), (0.48, 0.53))
-DONE = ((1.12, 0.53), (1.27, 0.46), (1.36, 0.34))
+SUPPLY = ((0.22, 0.34), (0.30, 0.48), (0.45, 0.52))
+DONE = ((1.12, 0.53), (1.29, 0.52), (1.45, 0.46))
 PARTS = ("plate", "gear", "bracket")
 REST_POSES: Mapping[str, tuple[float, float, float]] = {
     "driver": (1.25, 0.14, 1.5),

@@ -265,9 +265,9 @@ class Renderer:
         """A flat thing with some thickness: its shape in shade, layer on layer, and its face on top."""
         layers = self._camera.layers(height_m)
         for layer in range(layers):
-            origin = base + [0.0, 0.0, height_m * layer / layers]
+            origin = base + height_m * layer / layers * _Z
             _blend(frame, self._shaded[name], self._camera.plane(origin, ex, ey))
-        _blend(frame, self._sprites[name], self._camera.plane(base + [0.0, 0.0, height_m], ex, ey))
+        _blend(frame, self._sprites[name], self._camera.plane(base + height_m * _Z, ex, ey))
 
     def _draw_shadow(self, frame: ByteImage, name: str, x: float, y: float, z: float, yaw: float) -> None:
         """Light comes from the upper left: the higher the thing, the further its shadow."""
@@ -278,15 +278,15 @@ class Renderer:
         _blend(frame, self._sprites[name], self._camera.plane(origin, ex, ey))
 
     def _draw_glove(self, frame: ByteImage, hand: str, arm: Arm, *, closed: bool) -> None:
-        base = arm.grip - GRIP_M * arm.forward - [0.0, 0.0, _HAND_M / 2]
+        base = arm.grip - GRIP_M * arm.forward - _HAND_M / 2 * _Z
         self._draw_slab(frame, f"glove_{hand}_{closed}", base, arm.forward, arm.sideways, _HAND_M)
 
     def _draw_torso(self, frame: ByteImage, torso: FloatArray) -> None:
         left, right = np.array([0.58, -0.25, 0.36]) + torso, np.array([1.02, -0.25, 0.36]) + torso
         neck = (left + right) / 2
-        self._draw_ribbon(frame, "torso", np.array([0.8, -0.36, -0.30]) + 0.3 * torso, neck - [0, 0, 0.06], 0.62)
+        self._draw_ribbon(frame, "torso", np.array([0.8, -0.36, -0.30]) + 0.3 * torso, neck - 0.06 * _Z, 0.62)
         self._draw_ribbon(frame, "shoulders", left, right, 0.44)
-        self._draw_ribbon(frame, "head", neck + [0.0, 0.05, 0.20], neck + [0.0, 0.09, 0.40], 0.2)
+        self._draw_ribbon(frame, "head", neck + 0.05 * _Y + 0.2 * _Z, neck + 0.09 * _Y + 0.4 * _Z, 0.2)
         cv2.copyTo(self._background, self._bench_mask, frame)  # the bench stands before the worker and passers-by
 
     def _draw_ribbon(self, frame: ByteImage, name: str, start: FloatArray, stop: FloatArray, length_m: float) -> None:
@@ -301,10 +301,10 @@ class Renderer:
         stride = 2 * pi * 0.9 * (time_s - event.start_s)
         hip = np.array([1.8, y, -0.12 + 0.02 * abs(sin(stride))])
         for phase in (0.0, pi):
-            foot = hip + [0.0, 0.28 * sin(stride + phase), -0.72]
+            foot = hip + 0.28 * sin(stride + phase) * _Y - 0.72 * _Z
             self._draw_ribbon(frame, "leg", hip, foot, 0.75)
-        self._draw_ribbon(frame, "passer", hip, hip + [0.0, 0.0, 0.55], 0.6)
-        self._draw_ribbon(frame, "passer_head", hip + [0.0, 0.0, 0.85], hip + [0.0, 0.0, 1.05], 0.2)
+        self._draw_ribbon(frame, "passer", hip, hip + 0.55 * _Z, 0.6)
+        self._draw_ribbon(frame, "passer_head", hip + 0.85 * _Z, hip + 1.05 * _Z, 0.2)
 
     def _draw_belt(self, frame: ByteImage, way_m: float) -> None:
         homography = self._camera.plane(np.array([way_m % self._belt_period_m - _BELT_PERIOD_M, 0, 0.001]), _X, _Y)

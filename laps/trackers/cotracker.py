@@ -213,6 +213,7 @@ class CoTracker:
                 where=str(self.checkpoint or CHECKPOINTS[self.variant]),
                 fix=f"Use {CHECKPOINT_URL}{CHECKPOINTS[self.variant]}, or the other variant.",
             ) from error
+        _allow_batches(predictor.model)
         if self.network_size_px is not None:
             predictor.interp_shape = self.network_size_px
             predictor.model.model_resolution = self.network_size_px
@@ -265,6 +266,20 @@ def _import_package() -> ModuleType:
                 f"pip install 'cotracker @ git+{REPOSITORY}'. {LICENCE} The tracker dis-flow needs neither."
             ),
         ) from error
+
+
+def _allow_batches(model: Any) -> None:
+    """Let the model take several clips at once.
+
+    It views its first guess of the paths, an expanded tensor, in another shape, which torch allows for a batch of
+    one only.
+    """
+    forward_window = model.forward_window
+
+    def with_contiguous_paths(*, coords: torch.Tensor, **others: Any) -> Any:
+        return forward_window(coords=coords.contiguous(), **others)
+
+    model.forward_window = with_contiguous_paths
 
 
 @dataclass(frozen=True)

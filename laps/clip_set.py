@@ -1,0 +1,80 @@
+"""Clips of many primitives: from the right recording each, with each recording opened once."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from laps.clips import ClipCutter, ClipInfo, choose_part
+from laps.errors import MediaError
+from laps.sampling import Piece
+from laps.timegrid import format_utc, from_datetime
+from laps.video import Opener
+
+
+@dataclass(frozen=True)
+class PrimitiveClip:
+    """The clip of one primitive, or why there is none.
+
+    Attributes:
+        segment_id: the primitive.
+        recording_id: the recording that it was cut from.
+        content: the mp4; None when it could not be cut.
+        info: exact times and size; None when it could not be cut.
+        reason: why there is no clip.
+    """
+
+    segment_id: str
+    recording_id: str | None = None
+    content: bytes | None = None
+    info: ClipInfo | None = None
+    reason: str | None = None
+
+
+def cut_primitives(
+    primitives: Sequence[Mapping[str, Any]], pieces: Sequence[Piece], open: Opener, *, reencode: bool = False
+) -> Iterator[PrimitiveClip]:
+    """Cut the clip of each primitive, recording by recording.
+
+    One primitive that cannot be cut does not stop the others: it is yielded with its reason.
+
+    Args:
+        primitives: rows of the table `segments`.
+        pieces: used footage of the hours that they lie in.
+        open: opens a uri as a seekable binary file.
+        reencode: encode anew instead of copying the compressed pictures.
+    """
+    of_recording: dict[Piece, list[tuple[str, int, int]]] = {}
+    for primitive in primitives:
+        start_ns, end_ns = from_datetime(primitive["start_time"]), from_datetime(primitive["end_time"])
+        piece = choose_part(pieces, start_ns=start_ns, end_ns=end_ns)
+        if piece is None:
+            reason = f"raw_video shows no footage between {format_utc(start_ns)} and {format_utc(end_ns)}"
+            yield PrimitiveClip(primitive["segment_id"], reason=reason)
+        else:
+            of_recording.setdefault(piece, []).append((primitive["segment_id"], start_ns, end_ns))
+    for piece, wanted in of_recording.items():
+        yield from _cut_from(piece, sorted(wanted, key=lambda one: one[1]), open, reencode)
+
+
+def _cut_from(
+    piece: Piece, wanted: Sequence[tuple[str, int, int]], open: Opener, reencode: bool
+) -> Iterator[PrimitiveClip]:
+    try:
+        with (
+            open(piece.uri) as file,
+            ClipCutter(file, name=piece.uri, recording_start_ns=piece.recording_start_ns) as cutter,
+        ):
+            for segment_id, start_ns, end_ns in wanted:
+                out = io.BytesIO()
+                try:
+                    info = cutter.cut(out, start_ns=start_ns, end_ns=end_ns, reencode=reencode)
+                except MediaError as error:
+                    yield PrimitiveClip(segment_id, piece.recording_id, reason=str(error))
+                else:
+                    yield PrimitiveClip(segment_id, piece.recording_id, out.getvalue(), info)
+    except (MediaError, OSError) as error:
+        for segment_id, _, _ in wanted:
+            yield PrimitiveClip(segment_id, piece.recording_id, reason=f"{piece.uri}: {error}")

@@ -1,0 +1,33 @@
+"""Track windows of many hours from the store, one batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from laps.errors import ModelMismatchError
+from laps.tables import KEYPOINT_TRACKS
+from laps.timegrid import CameraHour
+from resources.store import Store
+
+if TYPE_CHECKING:
+    from laps.tracks import TrackWindows
+
+
+def read_windows(store: Store, hours: Iterable[CameraHour]) -> Iterator[TrackWindows]:
+    """The windows of the hours in order; ModelMismatchError when they were tracked in different ways."""
+    from laps.tracks import TrackWindows
+
+    tracker_id: str | None = None
+    for hour in hours:
+        for rows in store.iter_partition(KEYPOINT_TRACKS, hour):
+            windows = TrackWindows.from_table(rows)
+            if tracker_id is None:
+                tracker_id = windows.tracker_id
+            if windows.tracker_id != tracker_id:
+                raise ModelMismatchError(
+                    f"was tracked with {windows.tracker_id}, but hours before it with {tracker_id}",
+                    where=hour.key,
+                    fix="Choose hours of one tracker, or materialize keypoint_tracks of this hour again.",
+                )
+            yield windows
