@@ -7,7 +7,6 @@ model; its figures are not comparable with the paper's.
 
 import dagster as dg
 from pydantic import Field
-from resources.reporting import coherence, write_report
 
 from assets.specs import PUBLISH, describe
 from laps.tables import CLUSTERS
@@ -31,6 +30,8 @@ class ReportSettings(dg.Config):
 def icss_report(
     context: dg.AssetExecutionContext, config: ReportSettings, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:
+    from resources.reporting import coherence, write_report
+
     files = store.open()
     chosen = release.read(files)
     result = coherence(files, chosen, max_pairs=config.max_pairs, seed=config.seed)

@@ -67,7 +67,7 @@ def motion_tokenizer(
     if config.preset not in ("full", "small"):
         raise InputError(f"there is no preset {config.preset!r}", fix="Choose full or small.")
     preset = TokenizerConfig.full if config.preset == "full" else TokenizerConfig.small
-    model = preset(first.tracker_id, rate_hz=grid.rate_hz, points=first.points, steps=grid.window - 1)
+    model = preset(first.tracker_id, rate_hz=grid.rate_hz, points=first.displacements.shape[2], steps=grid.window - 1)
 
     def report(progress: TrainingProgress) -> None:
         if progress.step % 50 == 0 or progress.warning:

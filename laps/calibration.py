@@ -452,8 +452,8 @@ def _find(
         )
         if method == "sweep" and scores["youden_j"] < MIN_YOUDEN_J:
             problems.append(
-                f"the energy does not tell motion from rest: F1 {scores['f1']:.3f} against {scores['f1_always_on']:.3f} "
-                f"for calling everything motion, Youden's J {scores['youden_j']:.3f}"
+                f"the energy does not tell motion from rest: F1 {scores['f1']:.3f}, calling everything motion gives "
+                f"{scores['f1_always_on']:.3f}; Youden's J {scores['youden_j']:.3f}"
             )
     problems += _implausible(diagnostics)
     if problems:

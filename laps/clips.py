@@ -1,20 +1,23 @@
 """Cut a primitive out of its recording as one small mp4 that any browser plays.
 
 Re-encoding would cost as much as decoding the whole recording, so a clip is a *stream copy*: the compressed
-pictures from the keyframe before the primitive up to the last one it needs, and an edit list (ISO/IEC 14496-12,
-section 8.6.6) that tells players which of them to show. What lies before the first frame shown is the *lead-in*:
-it is decoded, because later pictures refer to it, and never shown. Readers that ignore edit lists show it; the exact
-times are therefore returned as well.
+pictures from the keyframe before the primitive up to the last one it needs, and an edit list (ISO/IEC
+14496-12, section 8.6.6) that tells players which of them to show. What lies before the first frame shown is
+the *lead-in*: it is decoded, because later pictures refer to it, and never shown. Readers that ignore edit
+lists show it; the exact times are therefore returned as well.
 
-Codecs that not every browser can play (:data:`COPY_CODECS`, 8-bit 4:2:0), and streams whose timestamps cannot be
-copied, are re-encoded with libx264 instead; every frame keeps its true time. Sound is left out.
+Decoded and encoded anew with libx264, every frame at its own time, is what cannot be copied so that every
+browser plays it: other codecs than :data:`COPY_CODECS`, other pictures than 8-bit 4:2:0, files without
+timestamps of presentation, damaged packets, and streams where playing cannot begin cleanly at the keyframe
+(open groups of pictures, intra refresh). Sound is left out.
 
-Frame times follow the rule of the whole project: recording start + (pts - pts of the first presented frame).
+Frame times are those of :mod:`laps.video`: recording start + (pts - pts of the first frame shown).
 """
 
 from __future__ import annotations
 
 import io
+import re
 import statistics
 import struct
 import tempfile
@@ -28,21 +31,25 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 import av
 import av.error
+import numpy as np
+from av.stream import Discard, Disposition
 
 from laps.errors import InputError, MediaError
 from laps.timegrid import NS_PER_S, format_utc
+from laps.video import decode, probe
 
+# What Chromium, Firefox and Safari play from mp4 without special hardware. HEVC is not among it.
 COPY_CODECS: frozenset[str] = frozenset({"h264", "vp9", "av1"})
-"""Codecs that Chromium, Firefox and Safari play from mp4 without special hardware. HEVC is not one of them."""
-
 COPY_PIXEL_FORMATS: frozenset[str] = frozenset({"yuv420p", "yuvj420p"})
 
-# A decoded picture buffer holds at most 16 frames (H.264 and HEVC level limits), so a picture can follow at most
-# 16 others that are shown after it.
+# H.264 and HEVC decoders hold at most 16 pictures back, so no picture follows more than 16 that are shown later.
 _MAX_REORDER = 16
+_SEEK_BACK_S = (0, 2, 10, 60)
 _LONG_S = 1_000_000
+_CLOCK_JUMP_S = 10
 _SPOOL_BYTES = 64 * 1024 * 1024
 _MIN_TIMESCALE = 10_000
+_IDR = 5
 
 
 @dataclass(frozen=True)
@@ -158,24 +165,26 @@ class ClipCutter:
     ) -> None:
         self.name = name
         self.recording_start_ns = recording_start_ns
+        self._file = file
+        self._info = probe(file, name=name)
+        file.seek(0)
         try:
-            file.seek(0)
-            self._container: Any = av.open(file, "r")
+            self._container: Any = av.open(file, "r", metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"cannot be opened as a video ({error})", where=name) from error
-        try:
-            if not self._container.streams.video:
-                raise MediaError("has no video stream", where=name)
-            self._stream: Any = self._container.streams.video[0]
-            self._time_base = Fraction(self._stream.time_base)
-            context = self._stream.codec_context
-            self._copyable = (
-                context.codec.canonical_name in copy_codecs and context.pix_fmt in COPY_PIXEL_FORMATS
-            )
-            self._first_pts = self._find_first_pts()
-        except BaseException:
-            self._container.close()
-            raise
+        self._stream: Any = next(
+            stream
+            for stream in self._container.streams.video
+            if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None
+        )
+        for other in self._container.streams:
+            if other is not self._stream:
+                other.discard = Discard.all
+        self._time_base = Fraction(self._stream.time_base)
+        self._first_pts = round(Fraction(self._info.pts_offset_s) / self._time_base)
+        self._copyable = (
+            self._info.codec in copy_codecs and self._info.pixel_format in COPY_PIXEL_FORMATS and self._info.exact_times
+        )
 
     def __enter__(self) -> ClipCutter:
         return self
@@ -199,14 +208,9 @@ class ClipCutter:
         where = f"{self.name} at {format_utc(start_ns)}"
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as raw:
             try:
-                packets = self._read_packets(start_ns, end_ns)
-                plan = self._plan_copy(packets, start_ns, end_ns) if self._copyable and not reencode else None
-                shown: _Shown | None
-                if plan is not None:
-                    shown = self._copy(raw, plan)
-                else:
-                    shown = self._encode(raw, packets, start_ns, end_ns)
-            except (av.error.FFmpegError, OSError) as error:
+                plan = None if reencode else self._plan_copy(start_ns, end_ns)
+                shown = self._copy(raw, plan) if plan is not None else self._encode(raw, start_ns, end_ns)
+            except av.error.FFmpegError as error:
                 raise MediaError(f"no clip could be cut ({error})", where=where) from error
             if shown is None:
                 raise MediaError(
@@ -228,65 +232,54 @@ class ClipCutter:
         elapsed = (pts - self._first_pts) * self._time_base * NS_PER_S
         return self.recording_start_ns + elapsed.numerator // elapsed.denominator
 
-    def _find_first_pts(self) -> int:
-        """Pts of the first frame that players present: the least of the first packets that are not discarded."""
-        stamps: list[int] = []
-        for packet in self._container.demux(self._stream):
-            stamp = _stamp(packet)
-            if packet.size and not packet.is_discard and stamp is not None:
-                stamps.append(stamp)
-            if len(stamps) > _MAX_REORDER:
-                break
-        if not stamps:
-            raise MediaError("holds no video frame", where=self.name)
-        return min(stamps)
-
     def _read_packets(self, start_ns: int, end_ns: int) -> list[Any]:
-        """Packets in decoding order, from a keyframe at or before ``start_ns`` until all before ``end_ns`` are in."""
+        """Packets in decoding order from a keyframe at or before ``start_ns`` to all that are shown before the end."""
         elapsed = Fraction(start_ns - self.recording_start_ns, NS_PER_S) / self._time_base
         target = self._first_pts + elapsed.numerator // elapsed.denominator
-        # Some containers land after the place that was asked for: ask for an earlier one until a keyframe comes in
-        # time, in the end for one long before the recording.
-        for back_s in (0, 2, 10, 60, None):
-            position = target - int((back_s or 0) / self._time_base)
-            from_beginning = back_s is None or position <= self._first_pts
-            if from_beginning:
-                self._rewind()
-            else:
-                self._container.seek(position, stream=self._stream)
-            packets = self._packets_from_keyframe(None if from_beginning else target, end_ns)
-            if packets is not None:
+        # Some containers land after the place that was asked for: ask for earlier ones until a keyframe is in time.
+        for back_s in _SEEK_BACK_S:
+            position = target - int(back_s / self._time_base)
+            if position <= self._first_pts:
+                break
+            self._container.seek(position, stream=self._stream)
+            packets = self._packets_from_keyframe(target, end_ns)
+            if packets:
                 return packets
-        return []
+        self._rewind()
+        return self._packets_from_keyframe(None, end_ns)
 
     def _rewind(self) -> None:
-        """Back to the very first packet, which may come before the first frame that is presented."""
+        """Back to the very first packet, which may come before the first frame that is shown."""
         try:
             self._container.seek(self._first_pts - int(_LONG_S / self._time_base), stream=self._stream)
-        except av.error.PermissionError:  # AVI and FLV know no time before their first frame
+        except av.error.PermissionError:  # FLV knows no time before its first frame
             self._container.seek(self._first_pts, stream=self._stream)
 
-    def _packets_from_keyframe(self, target: int | None, end_ns: int) -> list[Any] | None:
-        """The packets from the next keyframe on; None when that keyframe is shown after ``target``."""
+    def _packets_from_keyframe(self, target: int | None, end_ns: int) -> list[Any]:
+        """The packets from the next keyframe on; none when that keyframe is shown after ``target``."""
         packets: list[Any] = []
         beyond = 0
+        jump = int(_CLOCK_JUMP_S / self._time_base)
         for packet in self._container.demux(self._stream):
-            stamp = _stamp(packet)
-            if not packet.size or stamp is None or (not packets and not packet.is_keyframe):
+            if not packet.size or (not packets and not packet.is_keyframe):
                 continue
-            if not packets and target is not None and stamp > target:
-                return None
+            if packet.pts is None or (not packets and target is not None and packet.pts > target):
+                return []
+            if packets and packet.pts < packets[-1].pts - jump:
+                break  # the clock was set back: what follows belongs to another time
             packets.append(packet)
-            beyond = beyond + 1 if self._time_ns(stamp) >= end_ns else 0
+            beyond = beyond + 1 if self._time_ns(packet.pts) >= end_ns else 0
             if beyond > _MAX_REORDER:
                 break
-        if not packets and target is not None:
-            return None
         return packets
 
-    def _plan_copy(self, packets: list[Any], start_ns: int, end_ns: int) -> _CopyPlan | None:
-        """Which packets to copy; None when they cannot be copied as they are."""
-        if any(packet.pts is None for packet in packets):
+    def _plan_copy(self, start_ns: int, end_ns: int) -> _CopyPlan | None:
+        """Which packets to copy; None when a copy would not show exactly the frames asked for."""
+        if not self._copyable:
+            return None
+        try:
+            packets = self._read_packets(start_ns, end_ns)
+        except av.error.FFmpegError:  # decoding passes over damaged places
             return None
 
         def wanted(packet: Any) -> bool:
@@ -295,19 +288,30 @@ class ClipCutter:
         first = min((packet.pts for packet in packets if wanted(packet)), default=None)
         if first is None:
             return None
-        # The last keyframe that is shown no later than the first wanted frame and is sent no later either.
-        key = max(i for i, packet in enumerate(packets) if packet.is_keyframe and packet.pts <= first)
-        # Pictures that follow the keyframe but are shown before it (an open GOP) refer to what is not there.
-        kept = [packet for packet in packets[key:] if packet.pts >= packets[key].pts]
-        last_index = max(i for i, packet in enumerate(kept) if wanted(packet))
-        shown = sorted(packet.pts for packet in kept if wanted(packet))
-        after = min((packet.pts for packet in kept if packet.pts > shown[-1]), default=None)
-        kept = kept[: last_index + 1]
+        begin = max((i for i, packet in enumerate(packets) if packet.is_keyframe and packet.pts <= first), default=None)
+        if begin is None or not self._starts_cleanly(packets[begin]):
+            return None
+        after_begin = packets[begin:]
+        stop = 1 + max(i for i, packet in enumerate(after_begin) if wanted(packet))
+        shown = sorted(packet.pts for packet in after_begin if wanted(packet))
+        after = min((packet.pts for packet in after_begin if packet.pts > shown[-1]), default=None)
+        kept = after_begin[:stop]
         stamps = [packet.pts for packet in kept]
-        inside = [packet.pts for packet in kept if shown[0] <= packet.pts <= shown[-1]]
-        if len(set(stamps)) != len(stamps) or len(inside) != len(shown):
+        inside = [pts for pts in stamps if shown[0] <= pts <= shown[-1]]
+        if (
+            any(packet.is_corrupt for packet in kept)
+            or min(stamps) < stamps[0]  # pictures that refer to what comes before the keyframe
+            or len(set(stamps)) != len(stamps)
+            or len(inside) != len(shown)
+        ):
             return None
         return _CopyPlan(kept, shown, _last_duration(shown, after, self._stream))
+
+    def _starts_cleanly(self, keyframe: Any) -> bool:
+        """Whether every decoder can begin here: in H.264 only at an IDR picture, not at a recovery point."""
+        if self._info.codec != "h264":
+            return True
+        return _IDR in _h264_unit_types(bytes(keyframe), bytes(self._stream.codec_context.extradata or b""))
 
     def _copy(self, raw: Any, plan: _CopyPlan) -> _Shown:
         first, last = plan.shown[0], plan.shown[-1]
@@ -323,29 +327,32 @@ class ClipCutter:
                 packet.dts = stamp - delay - first
                 packet.pts = packet.pts - first
                 packet.duration = plan.last_duration
+                # Browsers jump to keyframes, and get stuck at those where decoding cannot begin.
+                packet.is_keyframe = packet.is_keyframe and self._starts_cleanly(packet)
                 packet.stream = stream
                 output.mux_one(packet)
         duration = (last + plan.last_duration - first) * self._time_base
         return _Shown(first, last, len(plan.shown), lead_in, duration)
 
-    def _encode(self, raw: Any, packets: list[Any], start_ns: int, end_ns: int) -> _Shown | None:
-        """Decode the packets and encode the wanted frames at their own times; None when there are none."""
+    def _encode(self, raw: Any, start_ns: int, end_ns: int) -> _Shown | None:
+        """Encode the frames as they are displayed (turned upright); None when there are none."""
+        side = min(self._info.width_px, self._info.height_px)
         shown: list[int] = []
         encoded: list[Any] = []
+        # The demuxer of this cutter relies on the file standing where it left it.
+        position = self._file.tell()
+        frames = decode(
+            self._file, name=self.name, recording_start_ns=self.recording_start_ns, from_ns=start_ns, to_ns=end_ns
+        )
         with _open_mp4(raw, self._time_base) as output:
             stream: Any = None
-            for frame in self._decode(packets):
-                if frame.pts is None or not start_ns <= self._time_ns(frame.pts) < end_ns:
-                    continue
-                if shown and frame.pts <= shown[-1]:
-                    continue  # two frames at one time: players show one of them
+            for frame in frames:
+                picture = frame.rgb(side)
                 if stream is None:
-                    stream = self._add_encoder(output, frame)
-                picture = frame.reformat(width=stream.width, height=stream.height, format="yuv420p")
-                shown.append(frame.pts)
-                picture.pts = frame.pts - shown[0]
-                picture.time_base = self._time_base
-                encoded += stream.encode(picture)
+                    stream = self._add_encoder(output, picture)
+                shown.append(self._pts(frame.time_ns))
+                encoded += stream.encode(self._video_frame(picture, stream, shown[-1] - shown[0]))
+            self._file.seek(position)
             if stream is None:
                 return None
             encoded += stream.encode(None)
@@ -356,32 +363,29 @@ class ClipCutter:
         duration = (shown[-1] + last_duration - shown[0]) * self._time_base
         return _Shown(shown[0], shown[-1], len(shown), 0, duration)
 
-    def _decode(self, packets: list[Any]) -> Iterator[Any]:
-        context = self._stream.codec_context
-        context.flush_buffers()
-        for packet in packets:
-            yield from context.decode(packet)
-        yield from context.decode(None)
-        context.flush_buffers()
+    def _pts(self, time_ns: int) -> int:
+        """Inverse of :meth:`_time_ns`, which rounds down by less than a nanosecond."""
+        return self._first_pts + round(Fraction(time_ns - self.recording_start_ns, NS_PER_S) / self._time_base)
 
-    def _add_encoder(self, output: Any, frame: Any) -> Any:
-        """An H.264 stream of the frame's size, made even because 4:2:0 needs it, and orientation."""
+    def _add_encoder(self, output: Any, picture: np.ndarray) -> Any:
         # Without B-frames the file starts with its first frame, and readers without edit lists agree with the rest.
         options = {"preset": "veryfast", "crf": "20", "bf": "0"}
         stream = output.add_stream("libx264", rate=self._stream.average_rate or 30, options=options)
-        stream.width, stream.height = max(2, frame.width // 2 * 2), max(2, frame.height // 2 * 2)
+        # 4:2:0 needs even sizes.
+        stream.width, stream.height = max(2, picture.shape[1] // 2 * 2), max(2, picture.shape[0] // 2 * 2)
         stream.pix_fmt = "yuv420p"
         stream.time_base = self._time_base
-        context = stream.codec_context
-        context.time_base = self._time_base
-        context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
-        context.colorspace, context.color_range = frame.colorspace, frame.color_range
-        if self._stream.sample_aspect_ratio:
-            context.sample_aspect_ratio = self._stream.sample_aspect_ratio
-        for side_data in frame.side_data:
-            if side_data.type.name == "DISPLAYMATRIX":
-                stream.set_display_matrix(struct.unpack("=9i", bytes(side_data)))
+        stream.codec_context.time_base = self._time_base
         return stream
+
+    def _video_frame(self, picture: np.ndarray, stream: Any, pts: int) -> Any:
+        even = np.ascontiguousarray(picture[: stream.height, : stream.width])
+        frame = av.VideoFrame.from_ndarray(even, format="rgb24").reformat(
+            width=stream.width, height=stream.height, format="yuv420p"
+        )
+        frame.pts = pts
+        frame.time_base = self._time_base
+        return frame
 
 
 @dataclass(frozen=True)
@@ -404,9 +408,16 @@ class _Shown:
     duration_s: Fraction
 
 
-def _stamp(packet: Any) -> int | None:
-    """Presentation time of a packet, or the decoding time (never later) where a container has only that."""
-    return packet.pts if packet.pts is not None else packet.dts
+def _h264_unit_types(data: bytes, extradata: bytes) -> set[int]:
+    """Types of the NAL units in an access unit, framed by lengths (as in mp4) or by start codes (as in MPEG-TS)."""
+    if extradata[:1] != b"\x01":
+        return {match[1][0] & 31 for match in re.finditer(rb"\x00\x00\x01(.)", data, re.DOTALL)}
+    length_bytes = (extradata[4] & 3) + 1
+    types, at = set(), 0
+    while at + length_bytes < len(data):
+        types.add(data[at + length_bytes] & 31)
+        at += length_bytes + int.from_bytes(data[at : at + length_bytes], "big")
+    return types
 
 
 def _last_duration(shown: list[int], after: int | None, stream: Any) -> int:

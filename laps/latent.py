@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -151,16 +152,14 @@ class LatentStream:
         """
         if not streams:
             raise InputError("there are no latent streams to join")
-        for before, after in zip(streams, streams[1:], strict=False):
+        for before, after in pairwise(streams):
             if before.tokenizer_id != after.tokenizer_id:
                 raise ModelMismatchError(
                     f"latent streams of the tokenizers {before.tokenizer_id} and {after.tokenizer_id} do not mix",
                     fix="Materialize latent_stream of these hours again with one tokenizer.",
                 )
             if before.stop != after.first:
-                raise InputError(
-                    f"a latent stream ends at sample {before.stop}, the next begins at {after.first}"
-                )
+                raise InputError(f"a latent stream ends at sample {before.stop}, the next begins at {after.first}")
         energies = {name: np.concatenate([getattr(stream, name) for stream in streams]) for name in ENERGIES}
         return LatentStream(
             first=streams[0].first,
@@ -230,9 +229,7 @@ class _Encoder:
         self.lost = np.zeros(stop - first, bool)
         self.distances = tokenizer.code_distances()
         self.metric = tokenizer.latent_metric()
-        self.by_code = (
-            motion_energy(tokenizer.decoded_motion()) if tokenizer.config.decoding == "token" else None
-        )
+        self.by_code = motion_energy(tokenizer.decoded_motion()) if tokenizer.config.decoding == "token" else None
         steps, points = tokenizer.config.steps, tokenizer.config.points
         self.velocities = np.zeros((ENCODE_BATCH, steps, points, 2), np.float32)
         self.visible = np.zeros((ENCODE_BATCH, grid.stride, points), bool)
@@ -306,15 +303,11 @@ class _Encoder:
             if ends[0] <= self.last_end or (np.diff(ends) <= 0).any():
                 raise InputError(f"track windows are out of order near sample {ends[0]}")
             if ((ends + 1) % self.grid.stride).any():
-                raise InputError(
-                    f"a window ends off the grid of every {self.grid.stride} samples near {ends[0]}"
-                )
+                raise InputError(f"a window ends off the grid of every {self.grid.stride} samples near {ends[0]}")
             self.last_end = int(ends[-1])
 
 
-def motion_energy(
-    motion: NDArray[np.floating], visible: NDArray[np.bool_] | None = None
-) -> NDArray[np.float32]:
+def motion_energy(motion: NDArray[np.floating], visible: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
     """Mean speed of the points after the median velocity over the points is taken off.
 
     Args:
@@ -330,9 +323,7 @@ def motion_energy(
     hidden = np.where(seen[..., None], values, np.float32(np.inf))
     ordered = np.sort(np.moveaxis(hidden, -2, -1), axis=-1)
     last = np.maximum(count - 1, 0)
-    middle = [
-        np.take_along_axis(ordered, place[..., None, None], axis=-1) for place in (last // 2, (last + 1) // 2)
-    ]
+    middle = [np.take_along_axis(ordered, place[..., None, None], axis=-1) for place in (last // 2, (last + 1) // 2)]
     median = np.moveaxis((middle[0] + middle[1]) / 2, -1, -2)
     apart = np.where(seen[..., None], values - median, 0)
     speed = np.sqrt(apart[..., 0] ** 2 + apart[..., 1] ** 2)
@@ -356,6 +347,4 @@ def _check_grid(tokenizer: MotionTokenizer, grid: SampleGrid) -> None:
             fix="Use the grid that the tokenizer was trained with, or train another one.",
         )
     if grid.stride >= config.steps:
-        raise ModelMismatchError(
-            f"windows of {config.steps} steps cannot own {grid.stride} samples and one before"
-        )
+        raise ModelMismatchError(f"windows of {config.steps} steps cannot own {grid.stride} samples and one before")

@@ -258,15 +258,22 @@ def in_order(recordings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 
 def describe_hour(
-    hour: CameraHour, grid: SampleGrid, recordings: Sequence[Mapping[str, Any]], open: Opener
+    hour: CameraHour,
+    grid: SampleGrid,
+    recordings: Sequence[Mapping[str, Any]],
+    open: Opener,
+    *,
+    until_ns: int | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the table `raw_video`: what covers a camera hour, its pre-roll and the frame shown there.
 
-    The range begins where the frame of the first pre-roll sample may lie, and ends with the hour.
+    The range begins where the frame of the first pre-roll sample may lie, and ends with the hour, or at ``until_ns``
+    while the hour is still running.
     """
     first, _ = grid.hour_samples(hour.start_ns)
     start_ns = grid.time_ns(first - grid.preroll) - grid.max_age_ns
-    return describe_range(hour.camera, start_ns, hour.stop_ns, grid, recordings, open)
+    stop_ns = hour.stop_ns if until_ns is None else min(hour.stop_ns, until_ns)
+    return describe_range(hour.camera, start_ns, stop_ns, grid, recordings, open)
 
 
 def describe_range(

@@ -47,6 +47,8 @@ _HEAD_PACKETS = 1_000
 _SEEK_MARGINS_S = (5, 20, 80, 320)
 _READ_ERRORS = 20
 _BACKWARD_JUMP_S = 1
+# No frame waits longer than this between being decoded and being shown.
+_REORDER_S = 30
 # Clocks that were never set stand at 1904, 1970 or 1980.
 _CLOCK_WAS_SET = datetime(1990, 1, 1, tzinfo=UTC)
 _PLANAR_YUV = ("yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv410p")
@@ -216,7 +218,7 @@ def decode(
         recording_start_ns: time of the recording's first frame.
         from_ns: start of the range.
         to_ns: end of the range (exclusive).
-        threads: decoder threads; the frames are the same for any number.
+        threads: decoder threads; the frames of an undamaged file are the same for any number.
         on_problem: is called with one sentence for each damaged place.
 
     Raises:
@@ -232,17 +234,24 @@ class _Damage:
     def __init__(self) -> None:
         self.count = 0
         self._begun: int | None = None
+        self._keyframe: int | None = None
         self._stretches: list[tuple[int, int]] = []
 
     def begin(self, pts: int | None) -> None:
         self.count += 1
-        if pts is not None and (self._begun is None or pts < self._begun):
+        if pts is None:
+            return
+        if self._keyframe is not None and pts < self._keyframe:
+            # Frames that are decoded after a keyframe but shown before it are nobody else's reference.
+            self._stretches.append((pts, self._keyframe))
+        elif self._begun is None or pts < self._begun:
             self._begun = pts
 
     def end(self, keyframe: int) -> None:
         if self._begun is not None:
             self._stretches.append((self._begun, keyframe))
             self._begun = None
+        self._keyframe = keyframe
 
     def covers(self, pts: int) -> bool:
         if self._begun is not None and pts >= self._begun:
@@ -320,12 +329,15 @@ class _Reader:
             raise MediaError("its video stream has no time base", where=self.name, fix="Remux the file.")
         self._time_base = Fraction(self._stream.time_base)
         context = self._stream.codec_context
+        # A damaged frame is refused instead of patched up from its neighbours: smears would look like motion.
         context.options = {"err_detect": "explode"}
         context.thread_count = self.threads
         context.thread_type = "AUTO" if self.threads > 1 else "NONE"
         # FFmpeg guesses pts for these from the order of decoding, which is not the order of showing.
         self._counted = self._container.format.name == "avi" and context.name in ("h264", "hevc")
         self._pending: list[int] = []
+        self._keyframe_stamps: dict[int, int] = {}
+        self._decoded_to: int | None = None
         self.problem: str | None = None
 
     def _read_head(self) -> None:
@@ -412,6 +424,9 @@ class _Reader:
                         last_dts = packet.dts
                     yield packet
                 return
+            except IndexError:
+                # PyAV's way of ending a file in which a further stream appeared (or seemed to) after its start.
+                return
             except av.error.FFmpegError as error:
                 errors += 1
                 if errors >= _READ_ERRORS:
@@ -421,7 +436,7 @@ class _Reader:
     def _stamp(self, packet: av.Packet) -> int | None:
         if self._counted or packet.pts is None:
             return packet.dts
-        return packet.pts
+        return None if self._is_absurd(packet.pts, packet.dts) else packet.pts
 
     def _packets_for(self, target: int) -> Iterator[av.Packet]:
         """Packets from the last keyframe but one at or before ``target`` (pts), or from the beginning."""
@@ -478,6 +493,8 @@ class _Reader:
     def _restart_decoder(self) -> None:
         self._stream.codec_context.flush_buffers()
         self._pending = []
+        self._keyframe_stamps = {}
+        self._decoded_to = None
         self._damage = _Damage()
 
     def _decode(self, packet: av.Packet | None) -> list[tuple[int, av.VideoFrame]]:
@@ -490,8 +507,11 @@ class _Reader:
             if packet.is_corrupt:
                 self._damage.begin(stamp)
                 return []
+            self._decoded_to = packet.dts
             if self._counted and stamp is not None:
                 heapq.heappush(self._pending, stamp)
+                if packet.is_keyframe:
+                    self._keyframe_stamps[packet.pts] = stamp
         try:
             frames = self._stream.codec_context.decode(packet)
         except av.error.FFmpegError:
@@ -502,12 +522,22 @@ class _Reader:
             return []
         good = []
         for frame in frames:
-            pts = frame.pts
-            if self._counted:
-                pts = heapq.heappop(self._pending) if self._pending else None
-            if pts is not None and not frame.is_corrupt and not self._damage.covers(pts):
-                good.append((pts, frame))
+            pts = self._count(frame) if self._counted else frame.pts
+            if pts is None or frame.is_corrupt or self._damage.covers(pts) or self._is_absurd(pts, self._decoded_to):
+                continue
+            good.append((pts, frame))
         return good
+
+    def _count(self, frame: av.VideoFrame) -> int | None:
+        """The time of the next frame shown: the smallest decoding time that was not given to a frame yet."""
+        keyframe = self._keyframe_stamps.pop(frame.pts, None)
+        while keyframe is not None and self._pending and self._pending[0] < keyframe:
+            heapq.heappop(self._pending)  # its frame was lost
+        return heapq.heappop(self._pending) if self._pending else None
+
+    def _is_absurd(self, pts: int, dts: int | None) -> bool:
+        """A flipped bit in one timestamp must not hide everything up to that time."""
+        return dts is not None and pts - dts > _REORDER_S / self._time_base
 
     def _drain(self) -> list[tuple[int, av.VideoFrame]]:
         return self._decode(None)

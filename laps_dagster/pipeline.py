@@ -35,7 +35,8 @@ class Options:
         release: release to work with; empty: the current one, or the first one that this call makes.
         only_missing: skip hours whose tables are there already.
         workers: runs at once.
-        preset, train_minutes, k, seed: for the models, where this call makes them.
+        preset, train_minutes, seed: for the models, where this call makes them.
+        k: number of clusters, where this call fits them; None: 6, or a third of the primitives if that is less.
         resources: run configuration of Dagster resources.
     """
 
@@ -44,7 +45,7 @@ class Options:
     workers: int = 1
     preset: str = "full"
     train_minutes: float = 60.0
-    k: int = 6
+    k: int | None = 6
     seed: int = 0
     resources: dict[str, Any] = field(default_factory=dict)
 
@@ -119,7 +120,8 @@ class Backfill:
         calibrated = [hour for hour in self.closing if hour.camera in release.calibrations]
         if release.cluster_model is None:
             self._hours("cut", calibrated, SEGMENT_EMBEDDINGS, release.name)
-            self._step("fit_clusters", ops={"cluster_model": {"config": {"k": self.options.k}}}, required=True)
+            config = {"k": self.options.k or self._default_k(release), "seed": self.options.seed}
+            self._step("fit_clusters", ops={"cluster_model": {"config": config}}, required=True)
             self._hours("assign", calibrated, CLUSTER_ASSIGNMENTS, release.name)
         else:
             self._hours("segment", calibrated, CLUSTER_ASSIGNMENTS, release.name)
@@ -155,6 +157,11 @@ class Backfill:
             self.options = replace(self.options, release=release.name)
             self._hours("observe", self.closing, LATENT_STREAM, release.tokenizer)
         return release
+
+    def _default_k(self, release: Release) -> int:
+        hours = self.store.partitions(SEGMENT_EMBEDDINGS, release.name)
+        count = sum(self.store.partition_rows(SEGMENT_EMBEDDINGS, hour, release.name) for hour in hours)
+        return max(1, min(6, count // 3))
 
     def _chosen(self) -> Release | None:
         if self.options.release:

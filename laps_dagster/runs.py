@@ -74,14 +74,18 @@ def execute(task: Task) -> Outcome:
 
 def _why(result: Any) -> str:
     """The innermost error of a failed run, or the failed checks."""
+    from laps import errors
+
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
             while error is not None and error.cause is not None:
                 error = error.cause
             if error is not None:
-                # Dagster's message is "package.module.Class: text"; a reader wants the text.
-                return str(error.message).strip().split(": ", 1)[-1]
+                # Dagster's message is "package.module.Class: text". A deliberate error says it all in its text.
+                text = str(error.message).strip().split(": ", 1)[-1]
+                deliberate = isinstance(getattr(errors, error.cls_name or "", None), type)
+                return text if deliberate else f"{error.cls_name}: {text}"
     return "the run failed; its log is in the Dagster UI"
 
 

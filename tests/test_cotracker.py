@@ -185,10 +185,10 @@ def by_end(batches: Iterator[TrackWindows]) -> dict[int, tuple[np.ndarray, np.nd
 @needs_package
 @pytest.mark.parametrize("variant", ["online", "offline"])
 def test_batched_windows_equal_single_ones_window_by_window(checkpoints, variant):
-    samples = stream(images(28))
+    samples = stream(images(24))
     one = by_end(small(checkpoints, variant, batch_windows=1).track(samples, GRID))
     three = by_end(small(checkpoints, variant, batch_windows=3).track(samples, GRID))
-    assert list(one) == list(three) == [15, 19, 23, 27]
+    assert list(one) == list(three) == [15, 19, 23]
     worst = max(np.abs(one[end][0].astype(int) - three[end][0]).max() for end in one)
     assert worst <= 1, f"{worst} units of 1/32 px"
     assert any(one[end][0].any() for end in one)
@@ -198,7 +198,7 @@ def test_batched_windows_equal_single_ones_window_by_window(checkpoints, variant
 @needs_package
 def test_windows_do_not_depend_on_where_tracking_starts(checkpoints):
     samples = stream(images(40), first=400, missing=(419,))
-    tracker = small(checkpoints, batch_windows=3)
+    tracker = small(checkpoints, batch_windows=2)
     whole = by_end(tracker.track(samples, GRID))
     part = by_end(tracker.track(samples[10:], GRID))
     assert list(whole) == [415, 435, 439]
@@ -248,8 +248,7 @@ def test_sizes_and_frames_are_let_go(checkpoints):
     assert [(int(batch.end_samples[0]), len(batch), batch.image_width_px) for batch in batches] == [
         (15, 1, 96),
         (19, 1, 96),
-        (35, 1, 112),
-        (39, 1, 112),
+        (35, 2, 112),
     ]
     assert most <= 3
 

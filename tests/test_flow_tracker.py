@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from laps.errors import InputError
 from laps.timegrid import SampleGrid
-from laps.trackers.flow import FlowTracker
+from laps.trackers.flow import FlowTracker, tracker_from_id
 from laps.tracks import TrackWindows, grid_points
 
 GRID = SampleGrid()
@@ -161,7 +161,7 @@ def test_points_under_something_that_passes_become_invisible_and_the_others_do_n
         images.append(to_image(picture))
     windows = track_one(images)
     start = grid_points(WIDTH, HEIGHT, 8)
-    covered = start[:, 0] > WIDTH - 55
+    covered = start[:, 0] > WIDTH - 35
     far = start[:, 0] < WIDTH - 85
     seen = windows.visible[0]
     assert seen[:5].all()
@@ -325,3 +325,13 @@ def test_options_that_cannot_be_are_refused():
     samples = stream([POOL[0]] * 3)
     with pytest.raises(InputError, match="sample 1 came after sample 2"):
         list(FlowTracker(side=4, short_side_px=64).track([*samples, samples[1]], GRID))
+
+
+def test_a_tracker_is_made_again_from_its_identity():
+    for made in (FlowTracker(), FlowTracker("medium", side=7, short_side_px=96)):
+        again = tracker_from_id(made.tracker_id)
+        assert (again.preset, again.side, again.short_side_px) == (made.preset, made.side, made.short_side_px)
+        assert again.tracker_id == made.tracker_id
+    for other in ("dis-flow/ultrafast/320/20x20/v0", "dis-flow/ultrafast/320/20x10/v1", "cotracker3-online/1/x"):
+        with pytest.raises(InputError, match="cannot be made from its name"):
+            tracker_from_id(other)

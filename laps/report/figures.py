@@ -176,9 +176,7 @@ def quarantined(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
         "SELECT camera, uri, reason, size_bytes, epoch_us(registered_at) * 1000 FROM recordings "
         "WHERE status = 'quarantined' ORDER BY registered_at DESC, uri"
     ).fetchall()
-    return [
-        dict(zip(("camera", "uri", "reason", "size_bytes", "registered_ns"), row, strict=True)) for row in found
-    ]
+    return [dict(zip(("camera", "uri", "reason", "size_bytes", "registered_ns"), row, strict=True)) for row in found]
 
 
 def recording_count(connection: duckdb.DuckDBPyConnection) -> int:
@@ -255,9 +253,7 @@ def nearest_primitives(connection: duckdb.DuckDBPyConnection, each: int) -> dict
     return chosen
 
 
-def frames_of(
-    connection: duckdb.DuckDBPyConnection, chosen: Sequence[Primitive], each: int
-) -> dict[str, list[Frame]]:
+def frames_of(connection: duckdb.DuckDBPyConnection, chosen: Sequence[Primitive], each: int) -> dict[str, list[Frame]]:
     """Up to ``each`` keyframes of every primitive, spread over its length, by segment id.
 
     Only pictures that are shown are read: their times first, then those samples.
@@ -350,9 +346,7 @@ def strips(
         if given is not None:
             times, values = _as_ns(given[0]), np.asarray(given[1], np.float64)
             if times.shape != values.shape:
-                raise InputError(
-                    f"{times.size} times and {values.size} values of energy", where=f"camera {camera}"
-                )
+                raise InputError(f"{times.size} times and {values.size} values of energy", where=f"camera {camera}")
         else:
             times, values = _stored_energy(connection, camera, forms.get(camera, ""), mine, length_ns)
         inside = _primitives(
@@ -374,6 +368,26 @@ def strips(
                 )
             )
     return made, left_out
+
+
+def closer(mine: Sequence[Strip], length_s: int = 60, count: int = 2) -> list[Strip]:
+    """The busiest stretch of one camera's strips, in ``count`` neighbouring strips of ``length_s`` seconds."""
+    length_ns = length_s * NS_PER_S
+    best, most = mine[-1].start_ns, -1
+    for strip in mine:
+        starts = np.array([item.start_ns for item in strip.primitives], np.int64)
+        for start in range(strip.start_ns, strip.stop_ns - count * length_ns + 1, length_ns):
+            inside = int(((starts >= start) & (starts < start + count * length_ns)).sum())
+            if inside > most:
+                best, most = start, inside
+    strip = next(item for item in mine if item.start_ns <= best < item.stop_ns)
+    parts = []
+    for start in range(best, best + count * length_ns, length_ns):
+        stop = start + length_ns
+        first, last = np.searchsorted(strip.times_ns, (start, stop))
+        inside_it = [item for item in strip.primitives if item.start_ns < stop and item.stop_ns > start]
+        parts.append(Strip(strip.camera, start, stop, strip.times_ns[first:last], strip.values[first:last], inside_it))
+    return parts
 
 
 def _footage(connection: duckdb.DuckDBPyConnection) -> dict[str, list[tuple[int, int]]]:

@@ -383,7 +383,7 @@ class _Choreographer:
         self._move(RIGHT, (x, y, z), self._reach_s(RIGHT, (x, y, z)) * 0.8, arc_m=0.03)
         yaw = self._at(RIGHT).yaw
         tip = (x + DRIVER_TIP_M * cos(yaw), y + DRIVER_TIP_M * sin(yaw))
-        half_s, swing = self._uniform(0.12, 0.17), self._uniform(0.09, 0.13)
+        half_s, swing = self._uniform(0.12, 0.18), self._uniform(0.05, 0.08)
         for burst in range(int(self._rng.integers(2, 5))):
             if burst:
                 self._wait(RIGHT, self._uniform(0.25, 0.5))

@@ -81,11 +81,11 @@ class Distractors:
 
         self._belt = schedule("belt", (1.0, 3.0), (6.0, 14.0), first_s=(0.0, 1.0))
         self._belt_way_m = np.cumsum([0.0, *(event.end_s - event.start_s for event in self._belt.events)])
-        self._shadow = schedule("shadow", (6.0, 14.0), (3.0, 6.0), first_s=(1.0, 5.0))
-        self._passer = schedule("passer_by", (7.0, 16.0), (3.0, 5.0), first_s=(2.0, 6.0))
+        self._shadow = schedule("shadow", (14.0, 26.0), (2.5, 4.5), first_s=(2.0, 8.0))
+        self._passer = schedule("passer_by", (14.0, 30.0), (2.5, 4.0), first_s=(4.0, 10.0))
         self._knocks = schedule("shake", (2.5, 7.0), (0.8, 2.0), first_s=(0.5, 2.0), own=True)
         self._levels = schedule("exposure", (0.0, 0.0), (3.0, 9.0), first_s=(0.5, 3.0), own=True)
-        self._occlusion = schedule("occlusion", (6.0, 15.0), (2.2, 4.0), first_s=(2.0, 6.0), own=True)
+        self._occlusion = schedule("occlusion", (12.0, 26.0), (2.0, 3.5), first_s=(3.0, 8.0), own=True)
         self._freezes = schedule("freezes", (5.0, 13.0), (0.3, 1.2), first_s=(1.5, 4.0), own=True)
         self._dropped = self._plan_drops(view) if "drops" in wanted else frozenset()
 

@@ -123,7 +123,7 @@ class Renderer:
         self._sprites["passer"] = textures.sleeve(rng, 0.6 * d, 0.6, 0.19, 0.22, (60, 130, 70), (70, 220, 230))
         self._sprites["leg"] = textures.sleeve(rng, 0.6 * d, 0.75, 0.09, 0.07, (90, 70, 60), (120, 96, 84))
         self._sprites["passer_head"] = textures.head(rng, 0.6 * d, 0.12, (60, 60, 60))
-        self._sprites["world_shadow"] = textures.soft_blob(40.0, 0.45, 0.7, 0.5, 0.5)
+        self._sprites["world_shadow"] = textures.soft_blob(40.0, 0.45, 0.7, 0.4, 0.7)
         self._sprites["occluder"] = textures.occluder(rng, 0.5, 0.34, self._scenario.width_px)
         belt_length = 1.7 + 2 * _BELT_PERIOD_M
         self._sprites["belt"], self._belt_period_m = textures.belt(rng, d, _BELT_PERIOD_M, belt_length, *_BELT_Y_M)

@@ -51,11 +51,11 @@ class LearningSettings:
         evaluate_every: steps between two looks at the held-out windows.
         patience: looks without an improvement after which training goes into its closing cosine.
         min_improvement: relative fall of the held-out loss that counts as an improvement.
-        collapse_perplexity: below this code perplexity a warning is raised.
+        collapse_share: a warning is raised when the code perplexity is below this share of the codebook (48 of 1,920).
         collapse_after: steps before that warning may be raised.
     """
 
-    max_steps: int = 1500
+    max_steps: int = 6000
     batch_windows: int = 16
     point_share: float = 0.25
     learning_rate: float = 3e-4
@@ -63,13 +63,13 @@ class LearningSettings:
     decay_share: float = 0.3
     weight_decay: float = 0.01
     clip_norm: float = 1.0
-    still_weight: float = 0.05
+    still_weight: float = 0.005
     motion_share: float = 0.5
     diversity: float = 0.0
     evaluate_every: int = 100
     patience: int = 4
     min_improvement: float = 0.005
-    collapse_perplexity: float = 50.0
+    collapse_share: float = 0.025
     collapse_after: int = 200
 
     def __post_init__(self) -> None:
@@ -160,13 +160,9 @@ class TokenizerConfig:
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} must be positive, not {value}")
         if self.decoding not in get_args(Decoding):
-            raise InputError(
-                f"decoding must be one of {', '.join(get_args(Decoding))}, not {self.decoding!r}"
-            )
+            raise InputError(f"decoding must be one of {', '.join(get_args(Decoding))}, not {self.decoding!r}")
         if self.precision not in get_args(Precision):
-            raise InputError(
-                f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision!r}"
-            )
+            raise InputError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision!r}")
 
     @property
     def code_count(self) -> int:

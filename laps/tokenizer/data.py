@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import torch
@@ -30,6 +29,8 @@ _BLOCK = 24
 _HELD_OUT_EVERY = 10
 # Windows that overlap a held-out one: 15 steps at a stride of 4.
 _GUARD = 3
+# Far beyond the outermost class, and finite in float16.
+_LARGEST = 30_000.0
 
 
 @dataclass
@@ -110,16 +111,14 @@ def gather(
         raise InputError(f"max_windows must be at least {_BLOCK}, not {max_windows}")
     batches: Iterable[WindowBatch] = [(source, visible)] if isinstance(source, np.ndarray) else source
     shape = (config.steps, config.points)
-    velocities: NDArray[np.float16] | None = None
-    bits, motion, blocks = (np.empty(0) for _ in range(3))
+    # Pages of an empty array cost nothing until they are written.
+    velocities = np.empty((max_windows, *shape, 2), np.float16)
+    bits = np.empty((max_windows, config.steps, (config.points + 7) // 8), np.uint8)
+    motion = np.empty(max_windows, np.float32)
+    blocks = np.empty(max_windows, np.int64)
     kept = seen = 0
     keep_every = 1
     for values, mask in _pieces(batches, shape):
-        if velocities is None:
-            # Pages of an empty array cost nothing until they are written.
-            velocities = np.empty((max_windows, *shape, 2), np.float16)
-            bits = np.empty((max_windows, config.steps, (config.points + 7) // 8), np.uint8)
-            motion, blocks = np.empty(max_windows, np.float32), np.empty(max_windows, np.int64)
         block, seen = seen // _BLOCK, seen + len(values)
         while block % keep_every == 0 and kept + len(values) > max_windows:
             keep_every *= 2
@@ -131,23 +130,21 @@ def gather(
         if block % keep_every:
             continue
         place = slice(kept, kept + len(values))
-        velocities[place] = values
+        velocities[place] = np.clip(values, -_LARGEST, _LARGEST)
         bits[place] = np.packbits(mask, axis=-1)
         moving = (np.hypot(values[..., 0], values[..., 1]) > config.class_scale_px) & mask
         motion[place] = moving.sum(axis=(1, 2)) / np.maximum(mask.sum(axis=(1, 2)), 1)
         blocks[place] = block
         kept += len(values)
-    if velocities is None or kept == 0:
-        raise InputError(
-            "there are no windows to learn from", fix="Give at least 1.6 s of video without a gap."
-        )
+    if kept == 0:
+        raise InputError("there are no windows to learn from", fix="Give at least 1.6 s of video without a gap.")
     return TrainingWindows(velocities[:kept], bits[:kept], motion[:kept], seen)
 
 
 def _pieces(
     batches: Iterable[WindowBatch], shape: tuple[int, int]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """The source in pieces that never cross a border of two blocks of 24 windows, invisible values set to 0."""
+    """The source in pieces that cross no border of two blocks of 24 windows, values that are not finite set to 0."""
     place = 0
     for batch in batches:
         values, mask = batch if isinstance(batch, tuple) else (batch, None)
@@ -159,19 +156,18 @@ def _pieces(
             )
         if mask is not None and mask.shape != values.shape[:-1]:
             raise InputError(f"visibility has the shape {list(mask.shape)}, not {list(values.shape[:-1])}")
-        starts = chain([0], range(_BLOCK - place % _BLOCK, len(values), _BLOCK))
-        for start in starts:
+        seen = np.ones(values.shape[:-1], bool) if mask is None else mask.astype(bool)
+        finite = np.asarray(np.isfinite(values).all(axis=-1))
+        wrong = np.flatnonzero((~finite & seen).any(axis=(1, 2)))
+        if len(wrong):
+            raise InputError(
+                f"window {place + int(wrong[0])} of the training set holds velocities that are not finite",
+                fix="Mark such points as not visible, or leave the windows out.",
+            )
+        start = 0
+        while start < len(values):
             stop = min(len(values), start + _BLOCK - (place + start) % _BLOCK)
-            piece = values[start:stop].astype(np.float32)
-            seen = np.ones(piece.shape[:-1], bool) if mask is None else mask[start:stop].astype(bool)
-            finite = np.isfinite(piece).all(axis=-1)
-            if not finite[seen].all():
-                raise InputError(
-                    f"window {place + start + int(np.flatnonzero((~finite & seen).any(axis=(1, 2)))[0])} of the "
-                    "training set holds velocities that are not finite",
-                    fix="Mark such points as not visible, or leave the windows out.",
-                )
-            piece[~finite] = 0
-            if stop > start:
-                yield piece, seen
+            piece = np.where(finite[start:stop, ..., None], values[start:stop], 0).astype(np.float32)
+            yield piece, seen[start:stop]
+            start = stop
         place += len(values)

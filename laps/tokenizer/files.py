@@ -66,9 +66,7 @@ def load(folder: Path | str, *, device: str = "cpu") -> MotionTokenizer:
         stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         config_text, tokenizer_id = json.dumps(stored["config"]), stored["tokenizer_id"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{CONFIG} cannot be read ({error})", where=str(folder), fix="Train it again."
-        ) from error
+        raise InputError(f"{CONFIG} cannot be read ({error})", where=str(folder), fix="Train it again.") from error
     config = TokenizerConfig.from_json(config_text)
     data = (folder / WEIGHTS).read_bytes()
     found = _id_of(data, config)
@@ -87,9 +85,7 @@ def load(folder: Path | str, *, device: str = "cpu") -> MotionTokenizer:
 
 
 def _weights_bytes(tokenizer: MotionTokenizer) -> bytes:
-    state: dict[str, Tensor] = {
-        name: value.cpu().contiguous() for name, value in tokenizer.state_dict().items()
-    }
+    state: dict[str, Tensor] = {name: value.cpu().contiguous() for name, value in tokenizer.state_dict().items()}
     return safetensors.torch.save(state)
 
 

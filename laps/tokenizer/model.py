@@ -33,7 +33,7 @@ ENCODE_BATCH = 256
 
 _TABLE_ROWS = 32
 _DECODE_BATCH = 4
-_LATENT_MOMENTUM = 0.02
+_LATENT_MOMENTUM = 0.02  # weight of a batch in the whitening's running averages
 
 
 class TransformerLayer(nn.Module):
@@ -63,6 +63,45 @@ class TransformerLayer(nn.Module):
             mixed = mixed.transpose(1, 2).reshape(batch, steps, -1)
         x = x + self.project_out(mixed)
         return x + self.feedforward(self.feedforward_norm(x))
+
+
+class Whitening(nn.Module):
+    """Normalisation before the quantizer: no correlation and unit variance along every latent dimension.
+
+    This is what keeps the codebook in use. FSQ's cells lie on a box; an encoder that is left free shrinks its
+    output into a few of them, or onto a line through them. Mean and covariance are those of the batch while
+    learning (running averages once frozen), weighted by how much moves: resting tokens, the most and all alike,
+    would otherwise take the middle of the box and push every motion into its corners.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("covariance", torch.eye(size))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    mean: Tensor
+    covariance: Tensor
+    batches: Tensor
+
+    def forward(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
+        """[B, S, D] and the weight of each token [B, S] (default: all alike) -> [B, S, D]."""
+        mean, covariance = self.mean, self.covariance
+        if self.training:
+            share = torch.ones_like(x[..., 0]) if weights is None else weights
+            share = (share / share.sum().clamp(min=1e-9))[..., None]
+            mean = (share * x).sum((0, 1))
+            apart = (x - mean).flatten(0, 1)
+            covariance = (share.flatten(0, 1) * apart).T @ apart
+            with torch.no_grad():
+                self.batches += 1
+                step = max(_LATENT_MOMENTUM, 1 / int(self.batches))
+                self.mean.lerp_(mean, step)
+                self.covariance.lerp_(covariance, step)
+        size = covariance.shape[0]
+        floor = 1e-3 * covariance.diagonal().mean() + 1e-6
+        factor = torch.linalg.cholesky(covariance + floor * torch.eye(size, device=x.device))
+        return torch.linalg.solve_triangular(factor, (x - mean).flatten(0, 1).T, upper=False).T.view_as(x)
 
 
 class DisplacementHead(nn.Module):
@@ -106,14 +145,10 @@ class MotionTokenizer(nn.Module):
         width = config.width
         self.embed = nn.Linear(2 * config.points, width)
         self.position = nn.Parameter(0.02 * torch.randn(config.steps, width))
-        self.encoder = nn.ModuleList(
-            TransformerLayer(width, config.heads) for _ in range(config.encoder_layers)
-        )
+        self.encoder = nn.ModuleList(TransformerLayer(width, config.heads) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(width)
         self.to_latent = nn.Linear(width, len(config.levels))
-        # What keeps the codebook in use: each latent dimension has zero mean and unit variance over the batch
-        # (running averages once frozen), so the encoder cannot shrink into one cell of the quantizer.
-        self.latent_norm = nn.BatchNorm1d(len(config.levels), momentum=_LATENT_MOMENTUM, affine=False)
+        self.whitening = Whitening(len(config.levels))
         self.quantizer = FSQ(list(config.levels))
         self.from_latent = nn.Linear(len(config.levels), width)
         alone = config.decoding == "token"
@@ -138,8 +173,10 @@ class MotionTokenizer(nn.Module):
     # -- the two halves
     # ------------------------------------------------------------------------------------------
 
-    def latents(self, velocities: Tensor) -> Tensor:
-        """Float32 [B, S, N, 2] px a sample step -> normalised latents, float32 [B, S, D], not yet bounded.
+    def latents(self, velocities: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Float32 [B, S, N, 2] px a sample step -> whitened latents, float32 [B, S, D], not yet bounded.
+
+        ``weights`` [B, S] are those of the tokens in the whitening, while learning.
 
         The input is of order one: ``asinh(v / 1 px)`` is linear for the slow motion of fine work and grows
         only with the logarithm of a swinging arm's, so that neither decides the first layer alone.
@@ -151,7 +188,7 @@ class MotionTokenizer(nn.Module):
             x = self.encoder_norm(x)
         with torch.autocast(velocities.device.type, enabled=False):
             # In float32: rounding to bfloat16 here would move latents across the quantizer's borders.
-            return self.latent_norm(self.to_latent(x.float()).transpose(1, 2)).transpose(1, 2)
+            return self.whitening(self.to_latent(x.float()), weights)
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [B, S, D] -> quantized positions in [-1, 1], float32 [B, S, D], and codes, int64 [B, S].
@@ -212,12 +249,12 @@ class MotionTokenizer(nn.Module):
         Returns:
             The loss (scalar), the latents [B, S, D] and the codes [B, S].
         """
-        latents = self.latents(velocities)
-        positions, codes = self.quantize(latents)
         targets = classes.classify(velocities, self.class_edges_px)
         weights = self.class_weights[targets]
         if visible is not None:
             weights = weights * visible
+        latents = self.latents(velocities, weights.sum(-1))
+        positions, codes = self.quantize(latents)
         total = weights.sum().clamp(min=1e-6)
         share = 1.0
         if points is not None:
@@ -238,9 +275,7 @@ class MotionTokenizer(nn.Module):
     def tokenizer_id(self) -> str:
         """Hash of the weights and the settings; InputError before the tokenizer is frozen."""
         if self._id is None:
-            raise InputError(
-                "an unfinished tokenizer has no id", fix="Train it to the end, or load a saved one."
-            )
+            raise InputError("an unfinished tokenizer has no id", fix="Train it to the end, or load a saved one.")
         return self._id
 
     def freeze(self) -> MotionTokenizer:
@@ -277,9 +312,7 @@ class MotionTokenizer(nn.Module):
         _ = self.tokenizer_id
         self.check_shape(velocities.shape)
         if not np.isfinite(velocities).all():
-            raise InputError(
-                "velocities hold values that are not finite", fix="Leave windows without tracks out."
-            )
+            raise InputError("velocities hold values that are not finite", fix="Leave windows without tracks out.")
         codes = np.empty((len(velocities), self.config.steps), np.int64)
         latents = np.empty((*codes.shape, len(self.config.levels)), np.float32)
         for start in range(0, len(velocities), ENCODE_BATCH):
@@ -318,9 +351,7 @@ class MotionTokenizer(nn.Module):
     def code_vectors(self) -> NDArray[np.float32]:
         """z_q of each code (paper section 3.1): float32 [codes, W]."""
         weight, bias = self.from_latent.weight.double().cpu(), self.from_latent.bias.double().cpu()
-        vectors: NDArray[np.float32] = (
-            F.linear(self._code_positions().double().cpu(), weight, bias).float().numpy()
-        )
+        vectors: NDArray[np.float32] = F.linear(self._code_positions().double().cpu(), weight, bias).float().numpy()
         return vectors
 
     def latent_metric(self) -> NDArray[np.float64]:

@@ -116,8 +116,9 @@ class TrainedTokenizer:
 
     @property
     def warnings(self) -> list[str]:
-        """Distinct warnings of the training, in order."""
-        return list(dict.fromkeys(str(row["warning"]) for row in self.history if row["warning"]))
+        """What is wrong with the result; an early warning that did not come true is in the history only."""
+        last = self.history[-1]["warning"] if self.history else None
+        return [str(last)] if last else []
 
     def report(self) -> dict[str, Any]:
         """Everything but the weights, as JSON-ready values (``training.json``)."""
@@ -164,9 +165,7 @@ def train(
         InputError, ModelMismatchError: as :func:`laps.tokenizer.data.gather` does.
     """
     if max_steps is not None:
-        config = dataclasses.replace(
-            config, learning=dataclasses.replace(config.learning, max_steps=max_steps)
-        )
+        config = dataclasses.replace(config, learning=dataclasses.replace(config.learning, max_steps=max_steps))
     data = gather(windows, config, visible=visible, max_windows=max_windows)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     # No draw depends on, or touches, the caller's random state.
@@ -214,6 +213,7 @@ class _Run:
         )
         self.recent: deque[NDArray[np.int64]] = deque(maxlen=_PERPLEXITY_STEPS)
         self.history: list[dict[str, float | int | str | None]] = []
+        self.warned = False
 
     def loop(self) -> EndReason:
         settings = self.settings
@@ -259,9 +259,7 @@ class _Run:
         points = np.sort(self.rng.permutation(count)[: max(1, round(count * settings.point_share))])
         loss, latents, codes = tokenizer.loss(velocities, visible, torch.from_numpy(points).to(self.device))
         if settings.diversity > 0:
-            loss = loss + settings.diversity * _unevenness(
-                tokenizer.bounded(latents), tokenizer.config.levels
-            )
+            loss = loss + settings.diversity * _unevenness(tokenizer.bounded(latents), tokenizer.config.levels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tokenizer.parameters(), settings.clip_norm)
@@ -294,15 +292,8 @@ class _Run:
     ) -> None:
         counts = np.sum(self.recent, axis=0)
         perplexity, used = code_perplexity(counts), float((counts > 0).mean())
-        settings = self.settings
-        warning = None
-        if step >= settings.collapse_after and perplexity < settings.collapse_perplexity:
-            warning = (
-                f"the codebook is collapsing: perplexity {perplexity:.0f} (under {settings.collapse_perplexity:.0f}), "
-                f"{100 * used:.1f}% of the codes used. Little motion in the training set does this too; otherwise "
-                "train on more varied hours, or lower still_weight"
-            )
-        speed = step * settings.batch_windows / max(elapsed, 1e-9)
+        warning = self._warning(step, last_step, perplexity, used)
+        speed = step * self.settings.batch_windows / max(elapsed, 1e-9)
         eta_s = min(elapsed / step * (last_step - step), max(0.0, self.max_s - elapsed))
         state = TrainingProgress(
             step=step,
@@ -319,6 +310,22 @@ class _Run:
         self.history.append(dataclasses.asdict(state))
         if self.progress is not None:
             self.progress(state)
+
+    def _warning(self, step: int, last_step: int, perplexity: float, used: float) -> str | None:
+        """What is wrong, said when it is first seen, then at every look at the held-out windows and at the end."""
+        settings = self.settings
+        bound = settings.collapse_share * self.tokenizer.config.code_count
+        if step < settings.collapse_after or perplexity >= bound:
+            self.warned = False
+            return None
+        if self.warned and step % settings.evaluate_every and step != last_step:
+            return None
+        self.warned = True
+        return (
+            f"the codebook is collapsing: perplexity {perplexity:.0f} (under {bound:.0f}), "
+            f"{100 * used:.1f}% of the codes used. Little motion in the training set does this too; otherwise "
+            "train on more varied hours, or lower still_weight"
+        )
 
 
 @torch.inference_mode()

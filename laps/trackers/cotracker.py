@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from laps.errors import InputError, MissingDependencyError
 from laps.timegrid import SampleGrid
@@ -84,9 +85,7 @@ class CoTracker:
         if batch_windows < 1:
             raise InputError(f"a batch cannot hold {batch_windows} windows")
         if not 1 <= side <= short_side_px:
-            raise InputError(
-                f"a grid of {side} x {side} points does not fit a short side of {short_side_px} px"
-            )
+            raise InputError(f"a grid of {side} x {side} points does not fit a short side of {short_side_px} px")
         # The network halves images five times over: a quarter for its features, then three coarser levels.
         if network_size_px is not None and any(size < 64 or size % 32 for size in network_size_px):
             raise InputError(
@@ -149,9 +148,7 @@ class CoTracker:
         start_units = grid_units(width_px, height_px, self.side)
         places = {self._place(clip, grid)[1]: clip for clip in clips}
         batch = [places.get(place, clips[0]) for place in range(self.batch_windows)]
-        positions_px, visible = self._predict(
-            batch, start_units.astype(np.float32) / np.float32(UNITS_PER_PX)
-        )
+        positions_px, visible = self._predict(batch, start_units.astype(np.float32) / np.float32(UNITS_PER_PX))
         batcher = WindowBatcher(self.tracker_id, self.batch_windows)
         for place, clip in sorted(places.items()):
             displacements, seen = quantize(
@@ -175,7 +172,7 @@ class CoTracker:
         queries = torch.from_numpy(np.pad(start_px, ((0, 0), (1, 0)))).to(device)  # frame 0, x, y
         queries = queries.expand(len(clips), -1, -1)
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
-        with torch.inference_mode(), autocast:
+        with torch.inference_mode(), autocast, _ViewsMayCopy():
             if self.variant == "online":
                 predictor(video, is_first_step=True, queries=queries)
                 positions, visible = predictor(video)
@@ -190,18 +187,14 @@ class CoTracker:
         try:
             return torch.device(self.device)
         except RuntimeError as error:
-            raise InputError(
-                f"there is no device {self.device!r}", fix="Choose auto, cpu or cuda."
-            ) from error
+            raise InputError(f"there is no device {self.device!r}", fix="Choose auto, cpu or cuda.") from error
 
     @cached_property
     def _predictor(self) -> Any:
         # The package seeds torch's generator when it is imported; the caller's draws must not depend on that.
         with torch.random.fork_rng(devices=[]):
             package = _import_package()
-            make = (
-                package.CoTrackerOnlinePredictor if self.variant == "online" else package.CoTrackerPredictor
-            )
+            make = package.CoTrackerOnlinePredictor if self.variant == "online" else package.CoTrackerPredictor
             predictor = make(
                 checkpoint=None, offline=self.variant == "offline", window_len=WINDOW_LENGTHS[self.variant]
             )
@@ -213,7 +206,6 @@ class CoTracker:
                 where=str(self.checkpoint or CHECKPOINTS[self.variant]),
                 fix=f"Use {CHECKPOINT_URL}{CHECKPOINTS[self.variant]}, or the other variant.",
             ) from error
-        _allow_batches(predictor.model)
         if self.network_size_px is not None:
             predictor.interp_shape = self.network_size_px
             predictor.model.model_resolution = self.network_size_px
@@ -268,18 +260,17 @@ def _import_package() -> ModuleType:
         ) from error
 
 
-def _allow_batches(model: Any) -> None:
-    """Let the model take several clips at once.
+class _ViewsMayCopy(TorchFunctionMode):
+    """Lets the package take several clips at once.
 
-    It views its first guess of the paths, an expanded tensor, in another shape, which torch allows for a batch of
-    one only.
+    It views its first guess of the paths, an expanded tensor, in another shape, which torch allows for a
+    batch of one only; a reshape gives the same values and copies where it must.
     """
-    forward_window = model.forward_window
 
-    def with_contiguous_paths(*, coords: torch.Tensor, **others: Any) -> Any:
-        return forward_window(coords=coords.contiguous(), **others)
-
-    model.forward_window = with_contiguous_paths
+    def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.Tensor.view and all(isinstance(size, int) for size in args[1:]):
+            function = torch.Tensor.reshape
+        return function(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ that its start sample selects. OpenCV's flow is the same for any number of threa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -63,17 +64,11 @@ class FlowTracker:
         self, preset: str = "ultrafast", *, side: int = 20, short_side_px: int = 320, batch_windows: int = 64
     ) -> None:
         if preset not in PRESETS:
-            raise InputError(
-                f"there is no flow preset {preset!r}", fix=f"Choose one of {', '.join(PRESETS)}."
-            )
+            raise InputError(f"there is no flow preset {preset!r}", fix=f"Choose one of {', '.join(PRESETS)}.")
         if short_side_px < MIN_SHORT_SIDE_PX:
-            raise InputError(
-                f"a short side of {short_side_px} px is too small for flow", fix="Use at least 64."
-            )
+            raise InputError(f"a short side of {short_side_px} px is too small for flow", fix="Use at least 64.")
         if not 1 <= side <= short_side_px:
-            raise InputError(
-                f"a grid of {side} x {side} points does not fit a short side of {short_side_px} px"
-            )
+            raise InputError(f"a grid of {side} x {side} points does not fit a short side of {short_side_px} px")
         if batch_windows < 1:
             raise InputError(f"a batch cannot hold {batch_windows} windows")
         self.preset = preset
@@ -127,6 +122,21 @@ class FlowTracker:
         # A new object for every pair, which costs nothing measurable: one that has met a small image keeps the
         # scales that it chose for it, and gives another flow from then on.
         return cv2.DISOpticalFlow.create(PRESETS[self.preset]).calc(before, after, None)
+
+
+def tracker_from_id(tracker_id: str) -> FlowTracker:
+    """The flow tracker of that identity.
+
+    Raises:
+        InputError: it names another tracker, or another version of this one, which cannot be made from its name.
+    """
+    match = re.fullmatch(r"dis-flow/([a-z]+)/(\d+)/(\d+)x(\d+)/v1", tracker_id)
+    if match is None or match[3] != match[4]:
+        raise InputError(
+            f"the tracker {tracker_id} cannot be made from its name",
+            fix="Configure it: only dis-flow/…/v1 needs nothing but its name, CoTracker3 its weights.",
+        )
+    return FlowTracker(match[1], short_side_px=int(match[2]), side=int(match[3]))
 
 
 class _OpenWindows:

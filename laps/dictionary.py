@@ -1,0 +1,56 @@
+"""The data dictionary: every table and column of the schema registry as Markdown.
+
+``python -m laps.dictionary docs/tables.md`` writes it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from laps.tables import TABLES, Table
+
+_LAYOUT = {
+    None: "`{name}/camera=<camera>/date=<YYYY-MM-DD>/hour=<HH>/part-0.parquet`",
+    "tokenizer": "`{name}/tokenizer=<id>/camera=<camera>/date=<YYYY-MM-DD>/hour=<HH>/part-0.parquet`",
+    "release": "`{name}/release=<name>/camera=<camera>/date=<YYYY-MM-DD>/hour=<HH>/part-0.parquet`",
+}
+
+_HEAD = """# The tables
+
+Made from the schema registry (`laps/tables.py`) by `make docs`; do not edit.
+
+All times are UTC with microseconds. Ranges are half-open. A *sample* is a tenth of a second, numbered since the Unix
+epoch, so `sample / 10` is its time in seconds. A processed hour leaves a file in every table, without rows if there
+is nothing; no file means that the hour has not been processed. In the catalog each table is a view of the same name
+with the columns `date` and `hour` of its partition beside those below, and `primitives` joins what belongs to a primitive.
+"""
+
+
+def layout(table: Table) -> str:
+    """Where a table's files lie below the store's root."""
+    if table.partitioned == "camera":
+        return f"`{table.name}/camera=<camera>/<recording_id>.parquet`"
+    if table.partitioned == "release":
+        return f"`{table.name}/release=<name>/part-0.parquet`"
+    return _LAYOUT[table.model_level].format(name=table.name)
+
+
+def markdown() -> str:
+    """The whole dictionary."""
+    parts = [_HEAD]
+    for table in TABLES.values():
+        parts.append(f"\n## {table.name}\n\n{table.description}\n\nFiles: {layout(table)}. ")
+        parts.append(f"A row is identified by {', '.join(f'`{name}`' for name in table.key)}.\n\n")
+        parts.append("| column | type | unit | null | meaning |\n|---|---|---|---|---|\n")
+        for column in table.columns:
+            meaning = column.description.replace("|", "\\|")
+            if column.values:
+                meaning += " One of " + ", ".join(f"`{value}`" for value in column.values) + "."
+            null = "yes" if column.nullable else ""
+            parts.append(f"| `{column.name}` | {column.type} | {column.unit or ''} | {null} | {meaning} |\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(markdown(), encoding="utf-8")

@@ -1,0 +1,177 @@
+"""``laps demo``: the whole pipeline, on a simulated workstation or on a video of one's own."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from laps.errors import InputError, LapsError
+from laps.timegrid import NS_PER_S, format_utc, from_datetime
+
+if TYPE_CHECKING:
+    from resources.recordings import Recordings
+    from resources.store import Store
+
+SEED = 11
+MINUTES_BEFORE, MINUTES_AFTER = 3, 3  # of a full hour, so that primitives cross it
+QUESTION = """
+select cluster_id, count(*) as primitives, round(avg(duration_s), 2) as mean_duration_s,
+       count(distinct camera) as cameras, min(start_time) as first_seen
+from primitives group by all order by primitives desc
+"""
+
+
+@click.command()
+@click.option("--video", type=click.Path(path_type=Path), help="A video of your own instead of the simulation.")
+@click.option("--clusters", "k", type=click.IntRange(1), help="Number of clusters. Default: 6, or fewer for few primitives.")
+@click.option("--train-minutes", type=click.FloatRange(min=0, min_open=True), default=1.25, show_default=True)
+def demo(video: Path | None, k: int | None, train_minutes: float) -> None:
+    """Run everything once: recordings, tracks, tokenizer, primitives, clusters, coherence, catalog, report.
+
+    Without VIDEO two cameras of a simulated workstation are recorded first, across an hour boundary. All of it runs
+    through Dagster: `make dev` (or `laps dev`) shows the runs afterwards.
+    """
+    from laps_dagster.cli.backfill import register_cameras
+    from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
+    from resources.models import ModelRegistry
+    from resources.recordings import Recordings
+    from resources.settings import store_settings
+    from resources.store import Store
+
+    began = time.monotonic()
+    store = Store()
+    store_settings(store)
+    recordings = Recordings(store)
+    click.echo(f"store {store.root}")
+    cameras = [_own_video(recordings, video)] if video else _simulated(recordings)
+    register_cameras(cameras)
+    registry = ModelRegistry(store)
+    release = ""
+    if registry.current() is not None:
+        # What is there stays: this run gets models of its own, trained on its own recordings.
+        release = registry.open_draft("demo" if video is None else f"demo on {video.name}").name
+    progress = Progress(report=lambda line: click.echo(f"[{time.monotonic() - began:4.0f} s] {line}"))
+    options = Options(
+        release=release, workers=os.cpu_count() or 1, preset="small", train_minutes=train_minutes, k=k
+    )
+    chosen = Backfill(store, select_hours(recordings, cameras, None, None), options, progress).run()
+    if chosen.status == "draft":
+        chosen = registry.promote(chosen.name)
+    if progress.failures:
+        raise InputError(
+            f"{len(progress.failures)} runs failed, the first: {progress.failures[0].error}",
+            fix="Their logs are in the Dagster UI (laps dev).",
+        )
+    click.echo(f"\nDone in {time.monotonic() - began:.0f} s.\n")
+    _say_what_was_found(store)
+    if video is None:
+        _say_how_true_it_is(store, recordings, cameras)
+    click.echo(f"\nreport   {store.url(f'reports/release={chosen.name}/report.html')}")
+    click.echo("ask      .venv/bin/laps sql \"select * from primitives limit 5\"")
+    click.echo("look     make dev   (the Dagster UI, with these runs)")
+
+
+def _simulated(recordings: Recordings) -> list[str]:
+    """Record the simulated workstation into the landing zone, unless it lies there already, and register it."""
+    from laps.simulation import VIEWS
+
+    cameras = [f"demo{view + 1}" for view in VIEWS]
+    landing = Path(recordings.landing)
+    if not all(any(landing.glob(f"{camera}/*.mp4")) for camera in cameras):
+        minutes = MINUTES_BEFORE + MINUTES_AFTER
+        click.echo(f"recording {minutes} minutes of a simulated workstation with {len(cameras)} cameras …")
+        yesterday = datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0) - timedelta(days=1)
+        start_ns = from_datetime(yesterday) - MINUTES_BEFORE * 60 * NS_PER_S
+        with ProcessPoolExecutor(min(len(cameras), os.cpu_count() or 1)) as pool:
+            made = [
+                pool.submit(_record, landing, camera, view, start_ns) for view, camera in zip(VIEWS, cameras, strict=True)
+            ]
+            for recording in made:
+                recording.result()
+    for outcome in recordings.scan():
+        if isinstance(outcome, LapsError):
+            click.echo(f"refused {outcome}", err=True)
+        elif outcome["camera"] in cameras:
+            click.echo(f"registered {outcome['uri']}, from {outcome['start_time']:%Y-%m-%d %H:%M:%S} UTC")
+    return cameras
+
+
+def _record(landing: Path, camera: str, view: int, start_ns: int) -> None:
+    """One camera's recordings; the second camera's are two files that adjoin at a frame."""
+    from laps.simulation import SCENARIOS, record
+
+    length_s = 60.0 * (MINUTES_BEFORE + MINUTES_AFTER)
+    scenario = replace(
+        SCENARIOS["clean"], seed=SEED, duration_s=length_s, width_px=640, height_px=360, fps=25.0
+    )
+    splits = [0.0, length_s] if view == 0 else [0.0, 100.0, length_s]
+    for begin_s, end_s in zip(splits, splits[1:], strict=False):
+        record(landing, scenario, camera=camera, view=view, start_ns=start_ns, start_s=begin_s, stop_s=end_s)
+
+
+def _own_video(recordings: Recordings, video: Path) -> str:
+    """Register a file of the user's; where its start is not known, yesterday 10:00 UTC stands in and is said."""
+    camera = re.sub(r"[^a-z0-9_-]+", "-", video.stem.lower()).strip("-_")[:63] or "video"
+    row = recordings.register(str(video), camera)
+    if row["status"] != "ok":
+        when = datetime.now(UTC).replace(hour=10, minute=0, second=0, microsecond=0) - timedelta(days=1)
+        stand_in_ns = from_datetime(when)
+        again = recordings.register(str(video), camera, stand_in_ns)
+        if again["status"] != "ok":
+            raise InputError(f"cannot be used: {row['reason']}", where=str(video))
+        click.echo(f"its start is not known ({row['reason']}); taking {format_utc(stand_in_ns)}")
+        row = again
+    click.echo(f"camera {camera}: {row['uri']}, from {row['start_time']:%Y-%m-%d %H:%M:%S} UTC")
+    return camera
+
+
+def _say_what_was_found(store: Store) -> None:
+    from resources.catalog import open_catalog, render, run_query
+
+    connection = open_catalog(store)
+    try:
+        click.echo("laps sql \"" + " ".join(QUESTION.split()) + "\"")
+        click.echo(render(run_query(connection, QUESTION), "table"))
+    finally:
+        connection.close()
+
+
+def _say_how_true_it_is(store: Store, recordings: Recordings, cameras: list[str]) -> None:
+    """Score the primitives against the simulation's truth, which nothing before this line has read."""
+    from laps.evaluation import evaluate, read_truth
+    from resources.catalog import open_catalog
+
+    connection = open_catalog(store)
+    click.echo("\nagainst the simulation's truth, which the pipeline never saw (chance: the same number, evenly spaced)")
+    try:
+        for camera in cameras:
+            for row in recordings.of_camera(camera):
+                truth_file = Path(row["uri"]).with_suffix(".truth.json")
+                if row["status"] != "ok" or not truth_file.exists():
+                    continue
+                truth = read_truth(truth_file)
+                found = connection.execute(
+                    "select epoch_us(start_time), epoch_us(end_time) from primitives "
+                    "where camera = ? and end_time > ? and start_time < ? order by start_time",
+                    [camera, row["start_time"], row["end_time"]],
+                ).fetchall()
+                zero_us = from_datetime(row["start_time"]) // 1000
+                predicted: list[dict[str, Any]] = [
+                    {"start_sec": (start - zero_us) / 1e6, "end_sec": (end - zero_us) / 1e6} for start, end in found
+                ]
+                result = evaluate(truth, {"segments": predicted}, (0.5,))
+                click.echo(f"  {Path(row['uri']).name}: " + _score_line(result))
+    finally:
+        connection.close()
+
+
+def _score_line(result: dict[str, Any]) -> str:
+    raise NotImplementedError
