@@ -75,7 +75,7 @@ def clips(
         rows.append(row)
     files.write_partition(CLIPS, hour, rows_table(CLIPS, rows), chosen.name)
     # Clips of an earlier run of this hour that no row names any more.
-    for stale in set(files.list(folder)) - kept:
+    for stale in set(files.files(folder)) - kept:
         files.delete(stale)
     size_bytes = sum(clip_size for row in rows if isinstance(clip_size := row.get("size_bytes"), int))
     failed = [row for row in rows if row["status"] == "failed"]

@@ -13,12 +13,13 @@ import dagster as dg
 from assets.partitions import camera_hour, camera_hours
 from assets.plots import energy_plot
 from assets.specs import OBSERVE, describe, picture
-from laps.tables import KEYPOINT_TRACKS, LATENT_STREAM, RAW_VIDEO
+from laps.tables import LATENT_STREAM, RAW_VIDEO
 from laps.timegrid import from_datetime
 from resources.configured import StoreResource
 from resources.models import TOKENIZER, ModelRegistry
 from resources.release import ReleaseResource
 from resources.settings import store_grid
+from resources.tracks import read_windows
 
 
 @dg.asset(
@@ -36,7 +37,6 @@ def latent_stream(
     from laps.sampling import covered
     from laps.tokenizer import load
     from laps.tokenizer.training import code_perplexity
-    from laps.tracks import TrackWindows
 
     hour, files = camera_hour(context), store.open()
     grid = store_grid(files)
@@ -47,7 +47,7 @@ def latent_stream(
     stop = min(stop, grid.first_sample_at_or_after(max(from_datetime(row["end_time"]) for row in rows)))
     began = time.perf_counter()
     stream = encode_stream(
-        (TrackWindows.from_table(batch) for batch in files.iter_partition(KEYPOINT_TRACKS, hour)),
+        read_windows(files, [hour]),
         tokenizer,
         grid,
         first=first,

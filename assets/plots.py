@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 SIZE_IN = (9.0, 2.8)
 
 
-def _figure(rows: int = 1) -> tuple[Any, Sequence[Axes]]:
+def _figure(rows: int = 1) -> tuple[Any, list[Axes]]:
     # The object interface: pyplot would keep global state in a process that runs for days.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(SIZE_IN[0], SIZE_IN[1] * rows), layout="constrained")
-    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
+    axes: list[Axes] = list(figure.subplots(rows, 1, squeeze=False)[:, 0])
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -113,7 +113,7 @@ def duration_plot(durations_s: np.ndarray) -> bytes:
     import numpy as np
 
     figure, (axis,) = _figure()
-    axis.hist(durations_s, bins=np.arange(0, max(10.0, float(durations_s.max()) + 0.5), 0.5))
+    axis.hist(durations_s, bins=np.arange(0, max(10.0, float(durations_s.max()) + 0.5), 0.5).tolist())
     axis.set_xlabel("duration of a primitive (s)")
     axis.set_ylabel("primitives")
     return _png(figure)
@@ -128,7 +128,7 @@ def scatter_plot(points: np.ndarray, labels: np.ndarray) -> bytes:
     axis = figure.subplots()
     for number in np.unique(labels):
         chosen = labels == number
-        axis.scatter(*points[chosen].T, s=10, label=f"cluster {number}")
+        axis.scatter(points[chosen, 0], points[chosen, 1], s=10, label=f"cluster {number}")
     axis.set_xticks([])
     axis.set_yticks([])
     axis.legend(frameon=False, fontsize="small")

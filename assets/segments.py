@@ -31,10 +31,9 @@ def segments(
     recordings: RecordingsResource,
     release: ReleaseResource,
 ) -> dg.MaterializeResult:
-    from laps.segments import segment_hour
-
     from laps.calibration import Calibration
     from laps.latent import LatentStream
+    from laps.segments import segment_hour
 
     hour, files = camera_hour(context), store.open()
     grid = store_grid(files)

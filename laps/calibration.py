@@ -59,9 +59,9 @@ _CURVE_POINTS = 101
 _FLOOR_QUANTILE = 0.01  # of the positive energies: what lies below (zeros above all) counts as this much
 _MIN_LOG_STD = 0.15  # of a state; codes make energies repeat exactly, and a state must not shrink onto one value
 _HUMP_SHARE = 0.03  # of the samples, at least, on either side of a valley
-_STRETCH = 512  # samples in a sequence of the hidden Markov model
-_EM_ROUNDS = 100
-_EM_TOLERANCE = 1e-6  # gain in log likelihood a sample
+_STRETCH = 256  # samples in a sequence of the hidden Markov model
+_EM_ROUNDS = 60
+_EM_TOLERANCE = 1e-5  # gain in log likelihood a sample
 
 
 @dataclass(frozen=True)
@@ -584,7 +584,7 @@ def _log_energy_threshold(
 
 
 def _stretches(y: list[NDArray[np.float64]], floor: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Log energies as rows of at most 512 unbroken samples, padded, with a mask; each row is a sequence by itself."""
+    """Log energies as rows of at most 256 unbroken samples, padded, with a mask; each row is a sequence by itself."""
     rows = []
     for series in y:
         present = np.isfinite(series)
@@ -602,7 +602,7 @@ def _stretches(y: list[NDArray[np.float64]], floor: float) -> tuple[NDArray[np.f
 
 def _fit_two_states(values: NDArray[np.float64], mask: NDArray[np.bool_], logs: NDArray[np.float64]) -> _TwoStates:
     """Expectation maximisation from a few fixed starts; the most likely fit wins."""
-    splits = [otsu_threshold(logs), *np.quantile(logs, [0.25, 0.5, 0.75, 0.9])]
+    splits = [otsu_threshold(logs), *np.quantile(logs, [0.5, 0.85])]
     best: _TwoStates | None = None
     for split in splits:
         upper = logs > split
@@ -644,23 +644,26 @@ def _em_round(model: _TwoStates, values: NDArray[np.float64], mask: NDArray[np.b
     log_density = -0.5 * scaled**2 - np.log(model.std) - 0.5 * math.log(2 * math.pi)
     highest = log_density.max(axis=2, keepdims=True)
     density = np.where(mask[..., None], np.exp(log_density - highest), 1.0)
+    by_step = np.ascontiguousarray(density.transpose(1, 0, 2))
 
-    forward = np.empty((rows, length, 2))
-    scale = np.empty((rows, length))
+    forward = np.empty((length, rows, 2))
+    scale = np.empty((length, rows))
     state = np.broadcast_to(model.share, (rows, 2))
     for step in range(length):
-        state = (state if step == 0 else state @ model.transition) * density[:, step]
-        scale[:, step] = state.sum(axis=1)
-        state = state / scale[:, step, None]
-        forward[:, step] = state
-    backward = np.ones((rows, length, 2))
+        state = (state if step == 0 else state @ model.transition) * by_step[step]
+        scale[step] = state[:, 0] + state[:, 1]
+        state = state / scale[step, :, None]
+        forward[step] = state
+    by_step /= scale[..., None]
+    ahead = np.empty((length, rows, 2))  # density times what follows, at the next step
+    backward = np.ones((length, rows, 2))
     for step in range(length - 2, -1, -1):
-        ahead = density[:, step + 1] * backward[:, step + 1] / scale[:, step + 1, None]
-        backward[:, step] = ahead @ model.transition.T
-    posterior = forward * backward * mask[..., None]
+        ahead[step] = by_step[step + 1] * backward[step + 1]
+        backward[step] = ahead[step] @ model.transition.T
+    posterior = (forward * backward).transpose(1, 0, 2) * mask[..., None]
 
-    ahead = density[:, 1:] * backward[:, 1:] / scale[:, 1:, None]
-    pairs = np.einsum("rti,rtj,rt->ij", forward[:, :-1], ahead, mask[:, 1:].astype(np.float64)) * model.transition
+    before = forward[:-1] * mask.T[1:, :, None]
+    pairs = before.reshape(-1, 2).T @ ahead[:-1].reshape(-1, 2) * model.transition
     weight = np.maximum(posterior.sum(axis=(0, 1)), 1e-9)
     mean = (posterior * values[..., None]).sum(axis=(0, 1)) / weight
     variance = (posterior * (values[..., None] - mean) ** 2).sum(axis=(0, 1)) / weight
@@ -670,7 +673,7 @@ def _em_round(model: _TwoStates, values: NDArray[np.float64], mask: NDArray[np.b
         std=np.maximum(np.sqrt(variance), _MIN_LOG_STD),
         share=weight / weight.sum(),
         transition=pairs / pairs.sum(axis=1, keepdims=True),
-        log_likelihood=float(((np.log(scale) + highest[..., 0]) * mask).sum()),
+        log_likelihood=float(((np.log(scale.T) + highest[..., 0]) * mask).sum()),
     )
 
 

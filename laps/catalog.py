@@ -12,12 +12,14 @@ a list may mix compacted files and single hours, the views do not care.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from laps.errors import StoreError
 from laps.tables import CLUSTER_ASSIGNMENTS, CLUSTERS, SEGMENTS, TABLES, Column, Table
 
 if TYPE_CHECKING:
@@ -51,9 +53,7 @@ _HOUR = Column("hour", "int32", "UTC hour (0 to 23) of the camera hour whose fil
 
 def _from(table: Table, name: str, rename: str | None = None, nullable: bool | None = None) -> Column:
     column = next(column for column in table.columns if column.name == name)
-    return replace(
-        column, name=rename or name, nullable=column.nullable if nullable is None else nullable, values=None
-    )
+    return replace(column, name=rename or name, nullable=column.nullable if nullable is None else nullable, values=None)
 
 
 PRIMITIVES = Table(
@@ -137,9 +137,7 @@ def quote(text: str) -> str:
 
 def files_sql(files: Sequence[str]) -> str:
     """The relation of a table's files, with typed partition columns; columns that a file lacks are null."""
-    types = ", ".join(
-        f"{quote(name)}: {kind}" for name, kind in _HIVE_TYPES.items() if f"/{name}=" in files[0]
-    )
+    types = ", ".join(f"{quote(name)}: {kind}" for name, kind in _HIVE_TYPES.items() if f"/{name}=" in files[0])
     return (
         f"read_parquet([{', '.join(quote(file) for file in files)}], union_by_name=true, hive_partitioning=true, "
         f"hive_types_autocast=false, hive_types={{{types}}})"
@@ -156,30 +154,18 @@ def view_sql(table: Table, files: Sequence[str], absent: Iterable[str] = ()) -> 
     """
     missing = set(absent) if files else {column.name for column in view_columns(table)}
     columns = ", ".join(
-        f"CAST({'NULL' if column.name in missing else _name(column.name)} AS {sql_type(column)}) AS {_name(column.name)}"
+        f"CAST({'NULL' if name in missing else _name(name)} AS {sql_type(column)}) AS {_name(name)}"
         for column in view_columns(table)
+        for name in [column.name]
     )
     source = f"FROM {files_sql(files)}" if files else "WHERE false"
     return f"CREATE VIEW {_name(table.name)} AS SELECT {columns} {source}"
 
 
-def failing_view_sql(table: Table, message: str) -> str:
-    """A view with the table's columns that raises ``message`` as soon as a query reads it."""
-    columns = ", ".join(
-        f"CAST(NULL AS {sql_type(column)}) AS {_name(column.name)}" for column in view_columns(table)
-    )
-    return (
-        f"CREATE VIEW {_name(table.name)} AS SELECT {columns} "
-        f"FROM (SELECT error({quote(message)}) AS message) WHERE message IS NOT NULL"
-    )
-
-
 def primitives_sql(root: str) -> str:
     """``CREATE VIEW primitives``; ``root`` is what clip paths are relative to."""
     # The partition columns are part of the join, so that a filter on camera, date or hour prunes every side's files.
-    same_hour = (
-        "{0}.segment_id = s.segment_id AND {0}.camera = s.camera AND {0}.date = s.date AND {0}.hour = s.hour"
-    )
+    same_hour = "{0}.segment_id = s.segment_id AND {0}.camera = s.camera AND {0}.date = s.date AND {0}.hour = s.hour"
     sources = {
         "cluster_id": "a.cluster_id",
         "centroid_distance": "a.centroid_distance",
@@ -209,59 +195,115 @@ def comments_sql(table: Table, kind: str = "VIEW") -> list[str]:
     statements = [f"COMMENT ON {kind} {name} IS {quote(table.description)}"]
     for column in view_columns(table):
         unit = f" Unit: {column.unit}." if column.unit else ""
-        statements.append(
-            f"COMMENT ON COLUMN {name}.{_name(column.name)} IS {quote(column.description + unit)}"
-        )
+        statements.append(f"COMMENT ON COLUMN {name}.{_name(column.name)} IS {quote(column.description + unit)}")
     return statements
 
 
-@dataclass(frozen=True)
-class TableFailure:
-    """A table whose files could not be opened.
-
-    Attributes:
-        table: its name.
-        error: what DuckDB said.
-    """
-
-    table: str
-    error: duckdb.Error
-
-
-def create_views(
-    connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]], *, root: str
-) -> list[TableFailure]:
-    """Make every view of the catalog in a connection, and set its time zone to UTC.
+def create_views(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> dict[str, duckdb.Error]:
+    """Make the view of each table, and ``partitions``; set the time zone to UTC.
 
     Args:
         connection: an empty in-memory database.
         files: for each table's name, the files that it consists of; absent means none.
-        root: where the store lies; clip paths become ``<root>/<clip_path>``.
 
     Returns:
-        The tables that could not be opened, for example because a file is truncated. They have no view yet: the
-        caller either tries again or puts :func:`failing_view_sql` there and then calls :func:`create_joined_views`.
-        With no failures everything is complete.
+        For each table that could not be opened (a file is truncated, or vanished), why. It has no view yet: try
+        again with a new list, or let :func:`finish_views` put one there that says what is wrong.
     """
-    connection.execute("SET TimeZone = 'UTC'")
-    failures = []
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    failures: dict[str, duckdb.Error] = {}
     for table in TABLES.values():
         try:
             _create_view(connection, table, files.get(table.name, ()))
-        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.HTTPException) as error:
-            failures.append(TableFailure(table.name, error))
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            failures[table.name] = error
+        except duckdb.Error as error:
+            # A file system in Python raises what it likes; DuckDB wraps that without a class of its own.
+            if type(error) is not duckdb.Error:
+                raise
+            failures[table.name] = error
     _create_partitions(connection, files)
-    if not failures:
-        create_joined_views(connection, root)
     return failures
 
 
-def create_joined_views(connection: duckdb.DuckDBPyConnection, root: str) -> None:
-    """Make ``primitives``, which needs the views of all tables, and the comments on everything."""
+def finish_views(
+    connection: duckdb.DuckDBPyConnection, root: str, broken: Mapping[str, duckdb.Error] | None = None
+) -> None:
+    """Make ``primitives`` and the comments, after :func:`create_views`.
+
+    Args:
+        connection: the database.
+        root: where the store lies; clip paths become ``<root>/<clip_path>``.
+        broken: tables that could not be opened, and why. Reading one raises an error that
+            :func:`unreadable_file` understands; the other tables are not affected.
+    """
+    placeholders = []
+    for name, error in (broken or {}).items():
+        # A view over a table that is then dropped fails whenever it is bound. A view that calls error() would
+        # not: the optimizer drops the call together with a filter that it can decide.
+        known = unreadable_file(error)
+        placeholder = _name(str(known) if known else _first_line(error))
+        columns = view_columns(TABLES[name])
+        declared = ", ".join(f"{_name(column.name)} {sql_type(column)}" for column in columns)
+        connection.execute(f"CREATE TABLE {placeholder} ({declared})")
+        connection.execute(f"CREATE VIEW {_name(name)} AS SELECT * FROM {placeholder}")
+        placeholders.append(placeholder)
     connection.execute(primitives_sql(root))
     for table in (*TABLES.values(), PRIMITIVES):
         connection.execute("; ".join(comments_sql(table)))
     connection.execute("; ".join(comments_sql(PARTITIONS, "TABLE")))
+    for placeholder in placeholders:
+        connection.execute(f"DROP TABLE {placeholder}")
+
+
+_FILE = re.compile(r"[\"'](?P<path>(?:/|\w+://)[^\"\n]*?\.parquet)(?:/\*\*/\*\.parquet)?[\"']")
+_PLACEHOLDER = re.compile(
+    r"Table with name (?P<path>.+?\.parquet): (?P<what>.+?)\. (?P<fix>[A-Z][^.]+(?:[.:;][^.]+)*\.) does not exist!",
+    re.DOTALL,
+)
+
+
+# These quote files only because the statement did.
+_NOT_ABOUT_FILES = (
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ParserException,
+    duckdb.PermissionException,
+)
+
+
+def file_in(error: duckdb.Error) -> str | None:
+    """The Parquet file that an error of DuckDB is about."""
+    found = _FILE.search(str(error))
+    return found["path"] if found else None
+
+
+def unreadable_file(error: duckdb.Error) -> StoreError | None:
+    """The error to raise for a file that is damaged or vanished; None when the cause is something else."""
+    text = str(error)
+    carried = _PLACEHOLDER.search(text)
+    if carried:
+        return StoreError(carried["what"], where=carried["path"], fix=carried["fix"])
+    path = file_in(error)
+    if path is None or isinstance(error, _NOT_ABOUT_FILES):
+        return None
+    if any(sign in text for sign in ("No files found", "No such file", "FileNotFoundError")):
+        return StoreError(
+            "vanished while the catalog was open",
+            where=path,
+            fix="It was replaced or removed: run the query again; if that does not help, materialize its partition.",
+        )
+    return StoreError(
+        f"is no readable Parquet file: {_first_line(error)}",
+        where=path,
+        fix="Materialize this partition again; the others are not affected.",
+    )
+
+
+def _first_line(error: duckdb.Error) -> str:
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    line = lines[-1] if lines and "Traceback (most recent call last)" in str(error) else lines[0]
+    return line[:300].rstrip(".")
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, table: Table, files: Sequence[str]) -> None:
@@ -269,9 +311,7 @@ def _create_view(connection: duckdb.DuckDBPyConnection, table: Table, files: Seq
         connection.execute(view_sql(table, files))
     except duckdb.BinderException:
         # Some column is in none of the files. Finding out costs a second look at all footers, so only then.
-        found = {
-            row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {files_sql(files)}").fetchall()
-        }
+        found = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {files_sql(files)}").fetchall()}
         absent = [column.name for column in view_columns(table) if column.name not in found]
         if not absent:
             raise
@@ -298,26 +338,30 @@ def _create_partitions(connection: duckdb.DuckDBPyConnection, files: Mapping[str
 def catalog_summary(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """What the catalog holds: for each table its rows, camera hours, cameras, and first and last hour (UTC).
 
-    Counting rows reads the files' footers only.
+    Counting rows reads the files' footers only. ``rows`` is null for a table that cannot be read.
     """
-    counts = " UNION ALL ".join(
-        f"SELECT {quote(name)} AS table_name, {place} AS place, (SELECT count(*) FROM {_name(name)}) AS row_count"
-        for place, name in enumerate((*TABLES, PRIMITIVES.name))
-    )
+    counts = []
+    for place, name in enumerate((*TABLES, PRIMITIVES.name)):
+        try:
+            found = connection.execute(f"SELECT count(*) FROM {_name(name)}").fetchall()[0][0]
+        except duckdb.Error as error:
+            if unreadable_file(error) is None:
+                raise
+            found = "NULL"
+        counts.append(f"({quote(name)}, {place}, {found})")
     return arrow(
         connection,
         f"""
         SELECT
-            c.table_name AS "table",
-            c.row_count AS "rows",
+            c.name AS "table",
+            CAST(c.rows AS BIGINT) AS "rows",
             count(DISTINCT (p.camera, p.date, p.hour)) FILTER (p.date IS NOT NULL) AS camera_hours,
             count(DISTINCT p.camera) AS cameras,
             CAST(min(p.date + to_hours(p.hour)) AS TIMESTAMP WITH TIME ZONE) AS first_hour,
             CAST(max(p.date + to_hours(p.hour)) AS TIMESTAMP WITH TIME ZONE) AS last_hour
-        FROM ({counts}) c
-        LEFT JOIN partitions p
-            ON p.table_name = CASE c.table_name WHEN 'primitives' THEN 'segments' ELSE c.table_name END
-        GROUP BY c.table_name, c.row_count, c.place
+        FROM (VALUES {", ".join(counts)}) c(name, place, rows)
+        LEFT JOIN partitions p ON p.table_name = CASE c.name WHEN 'primitives' THEN 'segments' ELSE c.name END
+        GROUP BY c.name, c.rows, c.place
         ORDER BY c.place
         """,
     )

@@ -99,8 +99,7 @@ def cleaned_code_energy(decoded_motion: NDArray[np.floating[Any]], counts: NDArr
     if not counts.any():
         raise InputError("no sample of the calibration's hours has a code")
     motion = motion - np.median(motion, axis=1, keepdims=True)
-    used = counts > 0
-    motion -= weighted_median(motion[used], counts[used])
+    motion -= weighted_median(motion, counts)
     return np.hypot(motion[..., 0], motion[..., 1]).mean(axis=1).astype(np.float32)
 
 

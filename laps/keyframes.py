@@ -55,9 +55,7 @@ def keyframe_interval(grid: SampleGrid, keyframe_hz: int) -> int:
 def make_keyframe(sample: int, frame: TimedFrame, *, short_side_px: int = 224) -> Keyframe:
     """Encode the frame that is shown at a sample."""
     picture = frame.rgb(short_side_px)
-    _, jpeg = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
-    )
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
     height_px, width_px = picture.shape[:2]
     return Keyframe(sample, frame.time_ns, width_px, height_px, jpeg.tobytes())
 
@@ -83,6 +81,4 @@ def to_table(keyframes: Iterable[Keyframe], camera: str, grid: SampleGrid) -> pa
         "jpeg": [picture.jpeg for picture in pictures],
     }
     schema = KEYFRAMES.schema()
-    return pa.Table.from_arrays(
-        [pa.array(columns[field.name], type=field.type) for field in schema], schema=schema
-    )
+    return pa.Table.from_arrays([pa.array(columns[field.name], type=field.type) for field in schema], schema=schema)

@@ -227,7 +227,7 @@ class _Encoder:
         self.code = np.full(stop - first, -1, np.int32)
         self.energies = {name: np.full(stop - first, np.nan, np.float32) for name in ENERGIES}
         self.lost = np.zeros(stop - first, bool)
-        self.distances = tokenizer.code_distances()
+        self.positions = tokenizer.code_positions()
         self.metric = tokenizer.latent_metric()
         self.by_code = motion_energy(tokenizer.decoded_motion()) if tokenizer.config.decoding == "token" else None
         steps, points = tokenizer.config.steps, tokenizer.config.points
@@ -264,8 +264,9 @@ class _Encoder:
             return
         own = self.grid.stride
         codes, latents = self.tokenizer.encode(self.velocities)
+        quantized = self.positions[codes]
         found = {
-            "latent_action_energy": self.distances[codes[:, -own:], codes[:, -own - 1 : -1]],
+            "latent_action_energy": _length(quantized[:, -own:] - quantized[:, -own - 1 : -1], self.metric),
             "decoded_motion_energy": (
                 self.by_code[codes[:, -own:]]
                 if self.by_code is not None

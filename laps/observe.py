@@ -50,9 +50,7 @@ def observe(
     def watched() -> Iterator[Sample]:
         for sample in samples:
             if sample.frame is not None and sample.index >= first and sample.index % interval == 0:
-                waiting.append(
-                    make_keyframe(sample.index, sample.frame, short_side_px=keyframe_short_side_px)
-                )
+                waiting.append(make_keyframe(sample.index, sample.frame, short_side_px=keyframe_short_side_px))
             yield sample
 
     for windows in tracker.track(watched(), grid):

@@ -47,9 +47,7 @@ def grid_points(width_px: int, height_px: int, side: int = 20) -> np.ndarray:
 def grid_units(width_px: int, height_px: int, side: int = 20) -> np.ndarray:
     """The same points as int32 in 1/32 px."""
     if side < 1 or side > min(width_px, height_px):
-        raise InputError(
-            f"a grid of {side} x {side} points does not fit an image of {width_px} x {height_px} px"
-        )
+        raise InputError(f"a grid of {side} x {side} points does not fit an image of {width_px} x {height_px} px")
     x, y = (
         np.rint(((np.arange(side) + 0.5) * size / side - 0.5) * UNITS_PER_PX).astype(np.int32)
         for size in (width_px, height_px)
@@ -144,9 +142,7 @@ class TrackWindows:
         """
         intervals_ns = np.diff(self.frame_times_ns, axis=1)
         shortest_ns = SHORTEST_STEP * grid.step_ns
-        scale = np.where(
-            intervals_ns > 0, grid.step_ns / np.maximum(intervals_ns, shortest_ns) / UNITS_PER_PX, 0
-        )
+        scale = np.where(intervals_ns > 0, grid.step_ns / np.maximum(intervals_ns, shortest_ns) / UNITS_PER_PX, 0)
         velocities = self.displacements * scale.astype(np.float32)[:, :, None, None]
         velocities = _take_steps(velocities, self._measured_steps())
         if not keep_invisible:
@@ -188,9 +184,7 @@ class TrackWindows:
             "visible": [window.tobytes() for window in visible],
             "visible_share": shares.astype(np.float32),
         }
-        return pa.Table.from_arrays(
-            [pa.array(columns[field.name], type=field.type) for field in schema], schema=schema
-        )
+        return pa.Table.from_arrays([pa.array(columns[field.name], type=field.type) for field in schema], schema=schema)
 
     @classmethod
     def from_table(cls, rows: pa.Table) -> TrackWindows:
@@ -206,9 +200,7 @@ class TrackWindows:
         shapes = set(_shapes(rows))
         if len(shapes) > 1:
             sizes = ", ".join(sorted(f"{width} x {height} px" for width, height, _ in shapes))
-            raise SchemaError(
-                f"rows of several image sizes or lengths ({sizes})", fix="Read them with unpack."
-            )
+            raise SchemaError(f"rows of several image sizes or lengths ({sizes})", fix="Read them with unpack.")
         return _from_rows(rows, tracker_id, *shapes.pop())
 
 

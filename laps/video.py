@@ -7,11 +7,11 @@ timestamp of the first frame that a decoder can show; integer nanoseconds, compu
 down. It is never a frame number divided by a nominal rate. AVI has no presentation timestamps; H.264 and
 HEVC in it are timed by counting, and :attr:`VideoInfo.exact_times` says so.
 
-Whoever asks for a range of time gets, bit for bit, the frames that decoding from the beginning would give.
-For that, decoding starts at the last keyframe but one before the range: frames that follow the start in the
-file but precede it on the screen (open groups of pictures) and streams that recover step by step (intra
-refresh) are right again by the time the range begins. Where a packet is damaged, the frames from there to
-the next keyframe are left out instead of shown smeared.
+Whoever asks for a range of time gets, bit for bit, the frames that decoding from the beginning would give. For
+that, decoding starts at the last keyframe but one before the range: frames that follow the start in the file but
+precede it on the screen (open groups of pictures) and streams that recover step by step (intra refresh) are right
+again by the time the range begins. Where the decoder finds damage, the frames from there to the next keyframe are
+left out instead of shown smeared; with damage that it does not notice they are what any player shows.
 """
 
 from __future__ import annotations
@@ -232,26 +232,36 @@ class _Damage:
     """Stretches of presentation time that are not shown: from a damaged packet to the keyframe after it."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = 0  # damaged places, not packets
         self._begun: int | None = None
         self._keyframe: int | None = None
+        self._latest: int | None = None
         self._stretches: list[tuple[int, int]] = []
 
-    def begin(self, pts: int | None) -> None:
-        self.count += 1
+    def packet(self, pts: int, *, is_keyframe: bool) -> None:
+        """A packet comes next in the order of decoding."""
+        if is_keyframe:
+            if self._begun is not None:
+                self._stretches.append((self._begun, pts))
+                self._begun = None
+            self._keyframe = pts
+
+    def good(self, pts: int) -> None:
+        if self._latest is None or pts > self._latest:
+            self._latest = pts
+
+    def bad(self, pts: int | None) -> None:
+        if self._begun is None:
+            self.count += 1
         if pts is None:
             return
         if self._keyframe is not None and pts < self._keyframe:
             # Frames that are decoded after a keyframe but shown before it are nobody else's reference.
             self._stretches.append((pts, self._keyframe))
-        elif self._begun is None or pts < self._begun:
-            self._begun = pts
-
-    def end(self, keyframe: int) -> None:
-        if self._begun is not None:
-            self._stretches.append((self._begun, keyframe))
-            self._begun = None
-        self._keyframe = keyframe
+            return
+        # Frames shown between the latest good one and this one come later in the file, and lean on this one.
+        begin = pts if self._latest is None else min(pts, self._latest + 1)
+        self._begun = begin if self._begun is None else min(self._begun, begin)
 
     def covers(self, pts: int) -> bool:
         if self._begun is not None and pts >= self._begun:
@@ -502,10 +512,10 @@ class _Reader:
         stamp = None
         if packet is not None:
             stamp = self._stamp(packet)
-            if packet.is_keyframe and stamp is not None:
-                self._damage.end(stamp)
+            if stamp is not None:
+                self._damage.packet(stamp, is_keyframe=packet.is_keyframe)
             if packet.is_corrupt:
-                self._damage.begin(stamp)
+                self._damage.bad(stamp)
                 return []
             self._decoded_to = packet.dts
             if self._counted and stamp is not None:
@@ -515,11 +525,13 @@ class _Reader:
         try:
             frames = self._stream.codec_context.decode(packet)
         except av.error.FFmpegError:
-            self._damage.begin(stamp)
+            self._damage.bad(stamp)
             if self._counted and stamp in self._pending:
                 self._pending.remove(stamp)
                 heapq.heapify(self._pending)
             return []
+        if stamp is not None:
+            self._damage.good(stamp)
         good = []
         for frame in frames:
             pts = self._count(frame) if self._counted else frame.pts
@@ -615,12 +627,13 @@ class _Reader:
             stamp = self._stamp(packet)
             if stamp is None:
                 continue
-            if packet.is_keyframe:
-                damage.end(stamp)
+            damage.packet(stamp, is_keyframe=packet.is_keyframe)
             ends_damaged = packet.is_corrupt
             if packet.is_corrupt:
-                damage.begin(stamp)
-            elif not packet.is_discard:
+                damage.bad(stamp)
+                continue
+            damage.good(stamp)
+            if not packet.is_discard:
                 stamps.append(stamp)
             if (stamp if packet.dts is None else packet.dts) >= stop_pts:
                 reached_stop = True

@@ -66,6 +66,8 @@ def execute(task: Task) -> Outcome:
     metadata: dict[str, dict[str, Any]] = {}
     for event in result.get_asset_materialization_events():
         entries = event.step_materialization_data.materialization.metadata
+        if event.asset_key is None:
+            continue
         metadata[event.asset_key.to_user_string()] = {
             name: value.value for name, value in entries.items() if not isinstance(value, dg.MarkdownMetadataValue)
         }

@@ -48,7 +48,6 @@ _TABLE_FUNCTIONS = {
     "duckdb_keywords", "pragma_table_info", "pragma_version", "summary", "icu_calendar_names", "pg_timezone_names",
 }  # fmt: skip
 _EXPLAIN = re.compile(r"(?P<skip>(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*)(?P<word>\w+|\([^()]*\))", re.DOTALL)
-_FILE = re.compile(r"[\"'](?P<path>[^\"'\n]+?\.parquet)(?:/\*\*/\*\.parquet)?[\"']")
 
 
 def open_catalog(store: Store, release: str | None = None) -> duckdb.DuckDBPyConnection:
@@ -81,19 +80,13 @@ def connect(store: Store, *, release: str | None = None, tokenizer: str | None =
     for attempt in range(_ATTEMPTS):
         files = catalog_files(store, release=release, tokenizer=tokenizer)
         connection = _connection(store)
-        failures = catalog.create_views(connection, files, root=store.root)
-        vanished = [
-            failure for failure in failures if (path := _file_in(str(failure.error))) and not _exists(store, path)
-        ]
-        if vanished and attempt + 1 < _ATTEMPTS:
+        broken = catalog.create_views(connection, files)
+        paths = [path for error in broken.values() if (path := catalog.file_in(error))]
+        if attempt + 1 < _ATTEMPTS and not all(_exists(store, path) for path in paths):
             connection.close()
             continue
         # One broken file must not take the other tables away: its own table says what is wrong when it is read.
-        for failure in failures:
-            message = str(_file_error(failure.error) or failure.error)
-            connection.execute(catalog.failing_view_sql(TABLES[failure.table], message))
-        if failures:
-            catalog.create_joined_views(connection, store.root)
+        catalog.finish_views(connection, store.root, broken)
         _lock(connection, store)
         return connection
     raise AssertionError("unreachable")
@@ -109,7 +102,7 @@ def catalog_files(store: Store, *, release: str | None = None, tokenizer: str | 
             continue
         suffix = ".parquet" if table.partitioned == "camera" else PART
         try:
-            found = store.list(store.table_path(table, model), suffix)
+            found = store.files(store.table_path(table, model), suffix)
         except OSError as error:
             raise StoreError(f"cannot be listed: {error}", where=store.url(table.name)) from error
         files[table.name] = [store.url(path) for path in found]
@@ -283,7 +276,7 @@ def _check_tree(connection: duckdb.DuckDBPyConnection, query: str) -> set[str]:
             if function not in _TABLE_FUNCTIONS:
                 raise InputError(
                     f"the table function {function} is not admitted",
-                    fix=f"Query the views: {', '.join(_relations(connection))}.",
+                    fix=f"Query the views: {', '.join(_relations())}.",
                 )
         if kind == "BASE_TABLE":
             names.add(node["table_name"].lower())
@@ -306,52 +299,23 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 def _explained(connection: duckdb.DuckDBPyConnection, error: duckdb.Error, names: set[str]) -> Exception:
     text = _short(str(error))
+    unreadable = catalog.unreadable_file(error)
+    if unreadable is not None:
+        return unreadable
     if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
-        relations = _relations(connection)
+        relations = _relations()
         used = sorted(names & set(relations))
         if "Table with name" in text or not used:
-            return InputError(text, fix=f"There are: {', '.join(relations)}.")
+            return InputError(text.rstrip(".?"), fix=f"There are: {', '.join(relations)}.")
         lists = [f"Columns of {name}: {', '.join(_column_names(connection, name))}." for name in used]
-        return InputError(text, fix="\n".join(lists))
+        return InputError(text.rstrip("."), fix="\n".join(lists))
     if isinstance(error, duckdb.PermissionException) or "PermissionError" in text:
         return InputError(f"only the store can be read: {text}", fix="Query the views; SHOW TABLES lists them.")
-    known = _file_error(error)
-    if known is not None:
-        return known
     if isinstance(error, duckdb.OutOfMemoryException):
         return InputError(text, fix="Select fewer columns or rows: keyframes and tracks hold pictures and arrays.")
     if type(error) in (duckdb.IOException, duckdb.Error, duckdb.HTTPException):
         return StoreError(text)
     return InputError(text)
-
-
-def _file_error(error: duckdb.Error) -> StoreError | None:
-    """The error of a file that could not be read, or None when it is about something else."""
-    text = str(error)
-    path = _file_in(text)
-    if path is None:
-        return None
-    if "No files found" in text or "No such file" in text or "FileNotFoundError" in text:
-        return StoreError(
-            "vanished while the catalog was open",
-            where=path,
-            fix="It was replaced or removed: run the query again. If it stays away, materialize this partition again.",
-        )
-    # The table's view carries the message of a file that could not be opened in the first place.
-    cause = text.split("is no readable Parquet file: ")[-1].split(". Materialize this")[0]
-    return StoreError(
-        f"is no readable Parquet file: {_short(cause)}",
-        where=path,
-        fix="Materialize this partition again; the others are not affected.",
-    )
-
-
-def _file_in(text: str) -> str | None:
-    found = _FILE.search(text)
-    if found:
-        return found["path"]
-    carried = re.search(r"(?:Error: )?(?P<path>\S*?\.parquet): (?:is no readable|vanished)", text)
-    return carried["path"] if carried else None
 
 
 def _short(text: str) -> str:
@@ -362,8 +326,8 @@ def _short(text: str) -> str:
     return "\n".join(line for line in lines if len(line) <= 300) or text[:300]
 
 
-def _relations(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    return ["primitives", *(name for name in TABLES), "partitions"]
+def _relations() -> list[str]:
+    return [catalog.PRIMITIVES.name, *TABLES, catalog.PARTITIONS.name]
 
 
 def _column_names(connection: duckdb.DuckDBPyConnection, relation: str) -> list[str]:

@@ -114,7 +114,7 @@ class ModelRegistry:
         return self.release(name) if name else None
 
     def names(self) -> list[str]:
-        found = {path.split("/")[2] for path in self.store.list(RELEASES, "release.json")}
+        found = {path.split("/")[2] for path in self.store.files(RELEASES, "release.json")}
         return sorted(found, key=lambda name: (len(name), name))
 
     def releases(self) -> list[Release]:
@@ -131,7 +131,7 @@ class ModelRegistry:
         about = self.store.read_json(f"{folder}/release.json")
         slots: dict[str, str] = {}
         calibrations: dict[str, str] = {}
-        for path in self.store.list(folder, ".json"):
+        for path in self.store.files(folder, ".json"):
             parts = path.removeprefix(f"{folder}/").removesuffix(".json").split("/")
             if parts[0] == CALIBRATION:
                 calibrations[parts[1]] = self.store.read_json(path)["id"]

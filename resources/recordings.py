@@ -38,7 +38,7 @@ def open_uri(uri: str) -> BinaryIO:
     import fsspec
 
     # Demuxers read forwards with a few jumps: whole blocks ahead keep the number of requests small.
-    return fsspec.open(uri, "rb", cache_type="readahead", block_size=8 * 2**20).open()  # type: ignore[no-any-return]
+    return fsspec.open(uri, "rb", cache_type="readahead", block_size=8 * 2**20).open()
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,13 @@ class Recordings:
     def of_camera(self, camera: str) -> list[dict[str, Any]]:
         """All registered recordings of a camera, by start time."""
         rows = []
-        for path in self.store.list(f"{RECORDINGS.name}/camera={camera}", ".parquet"):
+        for path in self.store.files(f"{RECORDINGS.name}/camera={camera}", ".parquet"):
             rows += self.store.read_table(RECORDINGS, path).to_pylist()
         return sorted(rows, key=lambda row: (row["start_time"] is None, row["start_time"], row["uri"]))
 
     def cameras(self) -> list[str]:
         """Cameras with at least one recording that is not quarantined."""
-        cameras = {path.split("/")[1].removeprefix("camera=") for path in self.store.list(RECORDINGS.name)}
+        cameras = {path.split("/")[1].removeprefix("camera=") for path in self.store.files(RECORDINGS.name)}
         return sorted(c for c in cameras if any(row["status"] == "ok" for row in self.of_camera(c)))
 
     def hours(self, camera: str) -> list[CameraHour]:

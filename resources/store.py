@@ -104,7 +104,7 @@ class Store:
 
     def open(self, path: str) -> BinaryIO:
         """A seekable binary file below the root; the caller closes it."""
-        return self.fs.open(self.full_path(path), "rb")  # type: ignore[no-any-return]
+        return self.fs.open(self.full_path(path), "rb")
 
     def delete(self, path: str) -> None:
         """Remove a file or a folder with all that is in it; nothing happens when it is not there."""
@@ -112,7 +112,7 @@ class Store:
         if self.fs.exists(full):
             self.fs.rm(full, recursive=True)
 
-    def list(self, folder: str, suffix: str = "") -> list[str]:
+    def files(self, folder: str, suffix: str = "") -> list[str]:
         """Paths below the root of all files in a folder and its subfolders, sorted; empty where there is none."""
         full = self.full_path(folder)
         try:
@@ -178,7 +178,7 @@ class Store:
 
     def get_folder(self, path: str, folder: Path) -> Path:
         """Copy every file below ``path`` into a local folder and return it."""
-        files = self.list(path)
+        files = self.files(path)
         if not files:
             raise NotProcessedError("there is no such folder in the store", where=self.url(path))
         for file in files:
@@ -289,7 +289,7 @@ class Store:
     def partitions(self, table: Table, model: str | None = None) -> list[CameraHour]:
         """The camera hours of a table that have been processed, in order."""
         hours = []
-        for path in self.list(self.table_path(table, model), suffix=PART):
+        for path in self.files(self.table_path(table, model), suffix=PART):
             parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
             hours.append(CameraHour(parts["camera"], parse_hour(f"{parts['date']}-{parts['hour']}:00")))
         return sorted(hours)

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 def read_windows(store: Store, hours: Iterable[CameraHour]) -> Iterator[TrackWindows]:
     """The windows of the hours in order; ModelMismatchError when they were tracked in different ways."""
-    from laps.tracks import TrackWindows
+    from laps.tracks import unpack
 
     tracker_id: str | None = None
     for hour in hours:
         for rows in store.iter_partition(KEYPOINT_TRACKS, hour):
-            windows = TrackWindows.from_table(rows)
-            if tracker_id is None:
-                tracker_id = windows.tracker_id
-            if windows.tracker_id != tracker_id:
-                raise ModelMismatchError(
-                    f"was tracked with {windows.tracker_id}, but hours before it with {tracker_id}",
-                    where=hour.key,
-                    fix="Choose hours of one tracker, or materialize keypoint_tracks of this hour again.",
-                )
-            yield windows
+            for windows in unpack(rows):
+                if tracker_id is None:
+                    tracker_id = windows.tracker_id
+                if windows.tracker_id != tracker_id:
+                    raise ModelMismatchError(
+                        f"was tracked with {windows.tracker_id}, but hours before it with {tracker_id}",
+                        where=hour.key,
+                        fix="Choose hours of one tracker, or materialize keypoint_tracks of this hour again.",
+                    )
+                yield windows

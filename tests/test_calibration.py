@@ -201,6 +201,18 @@ def test_zeros_are_rest_and_do_no_harm() -> None:
     assert calibration.diagnostics.active_share == pytest.approx(active.mean(), abs=0.06)
 
 
+def test_the_threshold_lies_where_the_states_are_equally_probable() -> None:
+    """Two Gaussians of equal width: the middle, moved towards the rarer one by var / distance * ln(odds)."""
+    rng = np.random.default_rng(8)
+    state = np.repeat(rng.random(3000) < 0.2, 20)
+    energy = np.exp(np.where(state, 2.0, 0.0) + 0.5 * rng.normal(size=len(state)))
+    unsmoothed = DetectorTimes(time_constant_s=0)
+    calibration = calibrate([make_stream(energy)], camera="cam1", form="velocity", times=unsmoothed)
+    expected = 1.0 + 0.5**2 / 2.0 * np.log(0.8 / 0.2)
+    assert np.log(calibration.settings.theta_on) == pytest.approx(expected, abs=0.03)
+    assert calibration.diagnostics.level_ratio == pytest.approx(np.exp(2.0), rel=0.03)
+
+
 def only_rest(rng: np.random.Generator, count: int) -> np.ndarray:
     return 0.03 * np.exp(0.3 * rng.normal(size=count))
 

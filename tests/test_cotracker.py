@@ -127,9 +127,10 @@ def test_predictions_that_are_no_numbers_stay_and_are_invisible():
     predicted = paths(0.5, start)
     predicted[6, 1] = np.nan
     predicted[7, 5, 1] = np.inf
+    predicted[9, 7, 0] = 3e38
     displacements, visible = quantize(predicted, np.ones((16, 16), bool), times, start, 96, 64)
     assert (displacements[5, 1] == 0).all() and (displacements[6, 1] == [32, 0]).all()
-    assert not visible[6, 1] and not visible[7, 5] and visible.sum() == 16 * 16 - 2
+    assert not visible[6, 1] and not visible[7, 5] and visible.sum() == 16 * 16 - 3
 
 
 def test_predictions_at_a_sample_without_a_new_frame_are_not_used():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from laps.errors import InputError
 from laps.timegrid import SampleGrid
-from laps.trackers.flow import FlowTracker, tracker_from_id
+from laps.trackers.flow import PATCH_OFFSETS_PX, FlowTracker, _bilinear, _patches, tracker_from_id
 from laps.tracks import TrackWindows, grid_points
 
 GRID = SampleGrid()
@@ -184,16 +184,33 @@ def test_a_point_is_visible_again_when_its_surroundings_are_back():
 
 
 @pytest.mark.parametrize(
-    ("gain", "offset"), [(1, 40), (1, -40), (1.25, 0), (0.75, 0)], ids=["lighter", "darker", "gain", "loss"]
+    ("gain", "offset", "mean", "contrast"),
+    [(1, 60, 128, 1), (1, -60, 128, 1), (2, 0, 60, 1.2), (0.5, 0, 128, 1.6)],
+    ids=["lighter", "darker", "longer exposure", "shorter exposure"],
 )
-def test_a_step_of_brightness_does_not_hide_the_points(gain, offset):
-    picture = texture(WIDTH, HEIGHT, seed=5) * 0.6 + 50
+def test_a_step_of_brightness_does_not_hide_the_points(gain, offset, mean, contrast):
+    picture = (texture(WIDTH, HEIGHT, seed=5) - 128) * contrast + mean
     rng = np.random.default_rng(0)
     images = [
         to_image((picture * gain + offset if k >= 8 else picture) + rng.normal(scale=2, size=picture.shape))
         for k in range(16)
     ]
-    assert track_one(images).visible.mean() > 0.97
+    assert track_one(images).visible[0, 8:].mean() > 0.97
+
+
+def test_fields_and_pictures_are_read_at_fractions_of_a_pixel():
+    y, x = np.mgrid[0:40, 0:60]
+    units = np.random.default_rng(0).integers(0, [59 * 32 + 1, 39 * 32 + 1], (500, 2)).astype(np.int32)
+    units[:4] = [[0, 0], [59 * 32, 0], [0, 39 * 32], [59 * 32, 39 * 32]]
+    place = units / 32
+    field = np.stack([0.5 * x - 2 * y, 3 * x + y], axis=-1).astype(np.float32)
+    truth = np.stack([0.5 * place[:, 0] - 2 * place[:, 1], 3 * place[:, 0] + place[:, 1]], axis=-1)
+    np.testing.assert_allclose(_bilinear(field, units), truth, atol=1e-3)
+    inside = ((place > 6) & (place < [53, 33])).all(axis=-1)
+    patches = _patches((3 * x + y).astype(np.uint8), units)[inside] / 1024
+    for number, (dx, dy) in enumerate(PATCH_OFFSETS_PX):
+        expected = 3 * (place[inside, 0] + dx) + place[inside, 1] + dy
+        np.testing.assert_allclose(patches[:, number], expected, atol=1e-3)
 
 
 def test_points_that_leave_stop_at_the_border_and_stay_invisible():

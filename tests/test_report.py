@@ -357,7 +357,7 @@ def test_errors_name_what_is_wrong(tmp_path, connection):
     with pytest.raises(InputError, match="no zone"):
         build_report(connection, release={}, generated_at=datetime(2026, 1, 1))
     made = make_store(tmp_path / "s", cameras=("a",), hours=1, footage_s=60)
-    path = made.store.list("keyframes")[0]
+    path = made.store.files("keyframes")[0]
     made.store.write_bytes(path, b"PAR1 nothing PAR1")
     with pytest.raises(StoreError, match="keyframes/camera=a"):
         build_report(connect(made.store, release=RELEASE, tokenizer=TOKENIZER), release=ABOUT, generated_at=AT)

@@ -69,8 +69,8 @@ def test_a_half_written_file_is_never_listed(store: Store) -> None:
     with store.writer(CLUSTER_ASSIGNMENTS, path) as writer:
         writer.write(assignments(5))
         assert not store.exists(path)
-        assert store.list(CLUSTER_ASSIGNMENTS.name) == []
-    assert store.list(CLUSTER_ASSIGNMENTS.name) == [path]
+        assert store.files(CLUSTER_ASSIGNMENTS.name) == []
+    assert store.files(CLUSTER_ASSIGNMENTS.name) == [path]
 
 
 def test_an_absent_partition_says_what_to_do(store: Store) -> None:

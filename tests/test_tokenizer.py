@@ -119,9 +119,7 @@ def test_the_factorised_head_equals_the_plain_one() -> None:
     head = DisplacementHead(width=24, points=10, hidden=16, class_count=49)
     tokens = torch.randn(3, 5, 24)
     # Side by side, through both layers, and the score layer as two: what the factorised form saves.
-    pairs = torch.cat(
-        [tokens[:, :, None].expand(-1, -1, 10, -1), head.embedding.expand(3, 5, -1, -1)], dim=-1
-    )
+    pairs = torch.cat([tokens[:, :, None].expand(-1, -1, 10, -1), head.embedding.expand(3, 5, -1, -1)], dim=-1)
     hidden = F.relu(head.first(pairs))
     second, out = torch.randn(20, 16), torch.randn(49, 20)
     with torch.no_grad():
@@ -147,7 +145,7 @@ def test_the_encoder_is_causal() -> None:
 @pytest.mark.parametrize("decoding", ["token", "window"])
 def test_what_a_position_is_decoded_from(decoding: str) -> None:
     tokenizer = made(tiny(decoding=decoding))
-    positions = tokenizer._code_positions()[torch.arange(0, 1500, 100)][None]
+    positions = torch.from_numpy(tokenizer.code_positions())[torch.arange(0, 1500, 100)][None]
     changed = positions.clone()
     changed[:, 5] = -changed[:, 5] + 0.25
     moved = (tokenizer.decode(positions) - tokenizer.decode(changed)).abs().amax(dim=(0, 2, 3)) > 1e-5
@@ -161,7 +159,7 @@ def test_bounded_latents_round_to_the_quantized_positions() -> None:
     positions, codes = tokenizer.quantize(latents)
     half = torch.tensor([level // 2 for level in tokenizer.config.levels])
     assert torch.allclose((tokenizer.bounded(latents) * half).round() / half, positions)
-    assert torch.allclose(tokenizer._code_positions()[codes], positions)
+    assert torch.allclose(torch.from_numpy(tokenizer.code_positions())[codes], positions)
 
 
 # -- loss -------------------------------------------------------------------------------------------------------
@@ -198,11 +196,10 @@ def test_the_tables_agree_with_the_encoding() -> None:
     assert vectors.shape == (1920, 32)
     positions = tokenizer.quantize(tokenizer.latents(torch.from_numpy(velocities(tokenizer.config, 20))))[0]
     np.testing.assert_allclose(tokenizer.from_latent(positions).numpy(), vectors[codes], atol=1e-5)
-    distances = tokenizer.code_distances()
-    pairs = codes[:, 1:], codes[:, :-1]
-    expected = np.linalg.norm(vectors[pairs[0]] - vectors[pairs[1]], axis=-1)
-    np.testing.assert_allclose(distances[pairs], expected, atol=1e-4)
-    assert (np.diag(distances) == 0).all()
+    metric = tokenizer.latent_metric()
+    apart = (tokenizer.code_positions()[codes[:, 1:]] - tokenizer.code_positions()[codes[:, :-1]]).astype(np.float64)
+    expected = np.linalg.norm(vectors[codes[:, 1:]] - vectors[codes[:, :-1]], axis=-1)
+    np.testing.assert_allclose(np.sqrt(np.einsum("...a,ab,...b", apart, metric, apart)), expected, atol=1e-5)
     assert np.abs(latents).max() <= 1.01
 
 

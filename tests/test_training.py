@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laps.errors import InputError, ModelMismatchError
+from laps.latent import motion_energy
 from laps.timegrid import SampleGrid
 from laps.tokenizer import LearningSettings, TokenizerConfig, TrainingProgress, from_tracks, load, save, train
 from laps.tokenizer.data import gather
@@ -59,22 +61,22 @@ def moving_blob(windows: int, seed: int = 0, noise: float = 0.03) -> np.ndarray:
 
 def test_it_learns_what_moves_and_keeps_its_codebook_in_use() -> None:
     seen: list[TrainingProgress] = []
-    windows = moving_blob(600)
-    trained = train(windows, config(max_steps=250), progress=seen.append)
-    quality = trained.quality
-    assert quality.held_out
-    assert quality.windows == 48
-    assert quality.perplexity > 100
-    assert quality.moving_accuracy > 3 * quality.commonest_class_share
-    assert seen[-1].loss < 0.7 * seen[0].loss
+    trained = train(moving_blob(600), config(max_steps=250, learning_rate=2e-3), progress=seen.append)
+    assert trained.quality.held_out
+    assert trained.quality.windows == 48
     assert trained.ended_by == "max_steps"
     assert trained.warnings == []
+    assert seen[-1].loss < 0.8 * seen[0].loss
     tokenizer = trained.tokenizer
     assert not tokenizer.training
-    # What a code decodes to is the motion that it was given for.
-    codes, _ = tokenizer.encode(windows[:200])
-    decoded = tokenizer.decoded_motion()[codes]
-    assert np.abs(decoded - windows[:200]).mean() < 0.5 * np.abs(windows[:200]).mean()
+    fresh = moving_blob(600, seed=1)
+    quality = measure(tokenizer, gather(fresh, tokenizer.config), np.arange(600), held_out=True)
+    assert quality.moving_perplexity > 100
+    assert quality.rest_perplexity < 10
+    assert quality.moving_accuracy > 1.5 * quality.commonest_class_share
+    # What the codes decode to follows the motion that they were given for.
+    speeds = [motion_energy(tokenizer.decoded_motion())[tokenizer.encode(fresh)[0]], motion_energy(fresh)]
+    assert np.corrcoef(*[np.log(0.1 + speed.ravel()) for speed in speeds])[0, 1] > 0.8
 
 
 def test_the_same_seed_gives_the_same_tokenizer() -> None:
@@ -165,27 +167,22 @@ def numbered(count: int) -> np.ndarray:
     return values
 
 
-@given(
-    count=st.integers(1, 400), limit=st.integers(24, 120), cuts=st.lists(st.integers(0, 400), max_size=5)
-)
+@given(count=st.integers(1, 400), limit=st.integers(24, 120), cuts=st.lists(st.integers(0, 400), max_size=5))
 @settings(max_examples=25, deadline=None)
 def test_a_long_source_is_thinned_evenly_into_bounded_memory(count: int, limit: int, cuts: list[int]) -> None:
     values = numbered(count)
     places = sorted({0, count, *(cut for cut in cuts if cut < count)})
-    batches = (values[a:b] for a, b in zip(places, places[1:], strict=False))
+    batches = (values[a:b] for a, b in pairwise(places))
     data = gather(batches, config(), max_windows=limit)
     kept = data.velocities[:, 0, 0, 0].astype(int)
     assert data.seen == count
     assert len(data.velocities) <= limit
-    every = {block // step for step in (1, 2, 4, 8, 16, 32) for block in kept // 24 if (kept // 24 % step == 0).all()}
-    assert every
-    step = max(step for step in (1, 2, 4, 8, 16, 32) if (kept // 24 % step == 0).all() or step == 1)
     if count <= limit:
         assert kept.tolist() == list(range(count))
-    elif step < 32 and len(set(kept // 24)) > 1:
-        # Of every kept spacing, no block before the end of the source is left out.
-        spacing = int(np.diff(np.unique(kept // 24)).min())
-        assert set(kept) == {window for window in range(count) if window // 24 % spacing == 0}
+    blocks = np.unique(kept // 24)
+    spacing = int(np.diff(blocks).min()) if len(blocks) > 1 else 64
+    assert blocks.tolist() == [block for block in range(-(-count // 24)) if block % spacing == 0]
+    assert kept.tolist() == [window for window in range(count) if window // 24 % spacing == 0]
 
 
 @given(count=st.integers(1, 700))

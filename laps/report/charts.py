@@ -141,7 +141,8 @@ def energy_strip(strip: Strip, thresholds: Mapping[str, float], top: float, tips
         for place, text, major in ticks
     )
     return (
-        f'<div class="strip{" overview" if overview else ""}"><div class="yaxis"><span>{top:.3g}</span><span>0</span></div>'
+        f'<div class="strip{" overview" if overview else ""}">'
+        f'<div class="yaxis"><span>{top:.3g}</span><span>0</span></div>'
         f'<div class="plot"><svg viewBox="0 0 {_COLUMNS} 100" preserveAspectRatio="none" role="img" '
         f'aria-label="Energy {clock(strip.start_ns)} to {clock(strip.stop_ns)} UTC">{"".join(parts)}</svg>'
         f'<div class="marks">{marks}</div><div class="labels">{"".join(labels)}</div></div>'
@@ -266,9 +267,12 @@ def legend(cluster_ids: Sequence[int]) -> str:
 
 def coherence(clusters: Sequence[ClusterFigures]) -> str:
     """ICSS of each cluster with its interval, and the random baseline as a line."""
-    scored = [item for item in clusters if item.icss is not None]
+    scored = [(item, item.icss) for item in clusters if item.icss is not None]
     ends = [
-        value for item in scored for value in (item.icss, item.ci_low, item.ci_high, item.baseline) if value is not None
+        value
+        for item, _ in scored
+        for value in (item.icss, item.ci_low, item.ci_high, item.baseline)
+        if value is not None
     ]
     low, high = min(ends), max(ends)
     room = max(high - low, 0.02) * 0.08
@@ -278,22 +282,23 @@ def coherence(clusters: Sequence[ClusterFigures]) -> str:
         return f"{100 * (value - low) / (high - low):.2f}%"
 
     lines = []
-    for item in scored:
+    for item, icss in scored:
         marks = ""
         if item.baseline is not None:
             marks += f'<i class="base" style="left:{at(item.baseline)}"></i>'
         if item.ci_low is not None and item.ci_high is not None:
             width = 100 * (item.ci_high - item.ci_low) / (high - low)
-            marks += f'<i class="ci" style="left:{at(item.ci_low)};width:{width:.2f}%;background:{colour(item.cluster_id)}"></i>'
-        assert item.icss is not None
-        marks += f'<i class="mean" style="left:{at(item.icss)};background:{colour(item.cluster_id)}"></i>'
+            style = f"left:{at(item.ci_low)};width:{width:.2f}%;background:{colour(item.cluster_id)}"
+            marks += f'<i class="ci" style="{style}"></i>'
+        marks += f'<i class="mean" style="left:{at(icss)};background:{colour(item.cluster_id)}"></i>'
         interval = (
             f"{item.ci_low:.2f} to {item.ci_high:.2f}" if item.ci_low is not None and item.ci_high is not None else "–"
         )
-        tip = f"cluster {item.cluster_id}: {item.icss:.3f}, 95% interval {interval}, random pairs {number(item.baseline, 3)}"
+        tip = f"cluster {item.cluster_id}: {icss:.3f}, 95% interval {interval}"
+        tip += f", random pairs {number(item.baseline, 3)}"
         lines.append(
             f'<div class="line" data-tip="{escape(tip)}">{chip(item.cluster_id)}<span class="track">{marks}</span>'
-            f'<span class="value">{item.icss:.2f}</span></div>'
+            f'<span class="value">{icss:.2f}</span></div>'
         )
     scale = "".join(f'<span style="left:{at(value)}">{value:.2f}</span>' for value in round_ticks(low, high, 7))
     return (

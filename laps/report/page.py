@@ -13,6 +13,7 @@ import cv2
 import duckdb
 import numpy as np
 
+from laps.catalog import unreadable_file
 from laps.errors import InputError, StoreError
 from laps.report import charts, figures
 from laps.report.charts import chip, clock, day, number, seconds
@@ -86,6 +87,9 @@ def build_report(
             settings=settings or {},
         )
     except duckdb.Error as error:
+        unreadable = unreadable_file(error)
+        if unreadable is not None:
+            raise unreadable from error
         lines = [line for line in str(error).splitlines() if 0 < len(line) <= 400]
         raise StoreError(f"the report cannot be made: {lines[0] if lines else type(error).__name__}") from error
     made = generated_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -199,8 +203,10 @@ def _verdict(clusters: Sequence[ClusterFigures], icss: float | None, baseline: f
         return (
             '<p class="verdict">The clusters have not been scored yet, so nothing can be said of their coherence.</p>'
         )
-    judged = [item for item in clusters if item.ci_low is not None and item.baseline is not None]
-    above = sum(1 for item in judged if item.ci_low > item.baseline)  # type: ignore[operator]
+    judged = [
+        (item.ci_low, item.baseline) for item in clusters if item.ci_low is not None and item.baseline is not None
+    ]
+    above = sum(1 for low, random in judged if low > random)
     gap = icss - baseline
     if gap <= -0.01:
         finding = "look <b>less alike</b> than pairs drawn at random"
@@ -510,8 +516,9 @@ def _cards(connection: duckdb.DuckDBPyConnection, clusters: Sequence[ClusterFigu
             f'<div class="axis-title" style="margin:0">length, s</div></div></div>{"".join(rows)}</div>'
         )
     return (
-        f"<p>For each cluster, the primitives nearest to its centre (up to {each}), in up to {FRAMES_EACH} pictures from "
-        f'start to end. If a cluster is one action, its rows look alike.</p><div class="cards">{"".join(cards)}</div>'
+        f"<p>For each cluster, the primitives nearest to its centre (up to {each}), in up to {FRAMES_EACH} pictures "
+        "from start to end. If a cluster is one action, its rows look alike.</p>"
+        f'<div class="cards">{"".join(cards)}</div>'
     )
 
 
@@ -590,7 +597,8 @@ def _models(
     if thresholds:
         lines = "".join(
             f"<tr><td>{escape(camera)}</td><td>{escape(str(limits.get('energy_form') or '–'))}</td>"
-            f'<td class="n">{_level(limits.get("theta_on"))}</td><td class="n">{_level(limits.get("theta_off"))}</td></tr>'
+            f'<td class="n">{_level(limits.get("theta_on"))}</td>'
+            f'<td class="n">{_level(limits.get("theta_off"))}</td></tr>'
             for camera, limits in sorted(thresholds.items())
         )
         parts.append(

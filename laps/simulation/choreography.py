@@ -1,8 +1,8 @@
-"""What happens at the bench, and when: the actions, the paths of both hands, and the objects that they carry.
+"""What happens at the bench, and when: the actions, the paths of both hands, the objects that they carry.
 
-The world is in metres: x along the bench to the worker's right, y away from the worker, z up from the bench top.
-Times are seconds from the start of the timeline. The plan depends on the scenario's seed, duration and rest style
-only: size, frame rate, view and distractors do not change what is done.
+The world is in metres: x along the bench to the worker's right, y away from the worker, z up from the bench
+top. Times are seconds from the start of the timeline. The plan depends on the scenario's seed, duration and
+rest style only: size, frame rate, view and distractors do not change what is done.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ GRASP_Z_M = 0.035
 
 @dataclass(frozen=True)
 class Action:
-    """One primitive of the truth: ``[start_s, end_s)`` on the timeline, its label and the hands that do it."""
+    """One primitive of the truth: ``[start_s, end_s)`` on the timeline, its label, the hands that do it."""
 
     start_s: float
     end_s: float
@@ -77,8 +77,8 @@ class Pose:
 
 @dataclass(frozen=True)
 class Knot:
-    """A hand reaches ``pose`` at ``time_s``; the way there is bulged upward by ``arc_m``, and either minimum-jerk
-    (fast in the middle, as people move) or steady."""
+    """A hand reaches ``pose`` at ``time_s``; the way there bulges upward by ``arc_m``, and its speed is that of
+    people (minimum jerk: fast in the middle) or steady."""
 
     time_s: float
     pose: Pose
@@ -120,7 +120,7 @@ class HandPath:
 
 @dataclass(frozen=True)
 class Carriage:
-    """From ``start_s`` on an object is held (``hand``, with its pose relative to the grip) or lies (no hand)."""
+    """From ``start_s`` on an object is held (``hand``; pose relative to its grip) or lies there (no hand)."""
 
     start_s: float
     hand: str | None
@@ -152,7 +152,7 @@ class Choreography:
 
 
 def plan(scenario: Scenario) -> list[Action]:
-    """The truth: actions in order of time, never overlapping; without a rest between them two actions touch."""
+    """The truth: actions in order of time, never overlapping; without a rest between them they touch."""
     return choreograph(scenario).actions
 
 

@@ -1,7 +1,8 @@
 """What a simulated recording is asked to show: length, size, rests and distractors.
 
-The simulated workstation serves the demo, the tests and the benches. Its truth is a separate JSON file beside
-each recording that ingestion ignores: **truth never reaches training or calibration**, it only scores results.
+The simulated workstation serves the demo, the tests and the benches. Its truth is a separate JSON file
+beside each recording that ingestion ignores: **truth never reaches training or calibration**, it only scores
+results.
 """
 
 from __future__ import annotations
@@ -59,14 +60,15 @@ class Scenario:
     """One simulated shift at the workstation. Equal scenarios give equal frames.
 
     Attributes:
-        seed: all randomness derives from it; what one distractor does is independent of the others and of the work.
+        seed: all randomness derives from it; what one distractor does depends neither on the others nor on the
+            work.
         duration_s: length of the timeline.
         width_px, height_px: picture size, both even (the files are yuv420p).
         fps: frames a second; 29.97 and its like are taken as thousand-and-firsts (30000/1001).
         distractors: names out of :data:`DISTRACTORS`.
         rest_style: ``mixed``: short rests between most actions, some direct transitions, some idle times.
-            ``no_rest``: most actions follow each other directly, hands hold still *inside* actions, and what gaps
-            there are hold steady slow motion, so that motion does not tell actions from gaps.
+            ``no_rest``: most actions follow each other directly, hands hold still *inside* actions, and the
+            gaps that remain hold steady slow motion, so that motion does not tell actions from gaps.
         noise: standard deviation of the sensor noise, in grey levels of 0..255.
     """
 
@@ -108,7 +110,7 @@ class Scenario:
         return Fraction(self.fps).limit_denominator(1001)
 
     def frame_range(self, start_s: float = 0.0, stop_s: float | None = None) -> range:
-        """Indices of the frames with ``start_s <= index / frame_rate < stop_s`` (default: the timeline's end)."""
+        """Indices of the frames with ``start_s <= index / frame_rate < stop_s`` (default: to the end)."""
         stop_s = self.duration_s if stop_s is None else min(stop_s, self.duration_s)
         if not 0 <= start_s < stop_s:
             raise InputError(
@@ -119,7 +121,7 @@ class Scenario:
         return range(first, stop)
 
     def generator(self, *names: str | int) -> np.random.Generator:
-        """A random generator of its own for each subject, so that asking for one changes nothing elsewhere."""
+        """A random generator of its own for each subject: asking for one changes nothing elsewhere."""
         words = [zlib.crc32(name.encode()) if isinstance(name, str) else name for name in names]
         return np.random.default_rng([self.seed, *words])
 

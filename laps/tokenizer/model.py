@@ -328,7 +328,7 @@ class MotionTokenizer(nn.Module):
     @torch.inference_mode()
     def decode_codes(self, codes: NDArray[np.integer], last: int) -> NDArray[np.float32]:
         """What windows of codes [B, S] decode to in their last steps: float32 [B, last, N, (x, y)], px a step."""
-        positions = self._code_positions()[torch.from_numpy(codes.astype(np.int64)).to(self.device)]
+        positions = self._positions[torch.from_numpy(codes.astype(np.int64)).to(self.device)]
         found = np.empty((*codes.shape[:1], last, self.config.points, 2), np.float32)
         for start in range(0, len(codes), _DECODE_BATCH):
             part = positions[start : start + _DECODE_BATCH]
@@ -347,11 +347,16 @@ class MotionTokenizer(nn.Module):
                 fix="Use the tokenizer that was trained on such tracks, or train one.",
             )
 
+    def code_positions(self) -> NDArray[np.float32]:
+        """Each code's quantized position in the latent space: float32 [codes, D], in [-1, 1]."""
+        positions: NDArray[np.float32] = self._positions.cpu().numpy()
+        return positions
+
     @torch.inference_mode()
     def code_vectors(self) -> NDArray[np.float32]:
         """z_q of each code (paper section 3.1): float32 [codes, W]."""
         weight, bias = self.from_latent.weight.double().cpu(), self.from_latent.bias.double().cpu()
-        vectors: NDArray[np.float32] = F.linear(self._code_positions().double().cpu(), weight, bias).float().numpy()
+        vectors: NDArray[np.float32] = F.linear(self._positions.double().cpu(), weight, bias).float().numpy()
         return vectors
 
     def latent_metric(self) -> NDArray[np.float64]:
@@ -363,17 +368,6 @@ class MotionTokenizer(nn.Module):
         weight = self.from_latent.weight.detach().double().cpu()
         metric: NDArray[np.float64] = (weight.T @ weight).numpy()
         return metric
-
-    def code_distances(self) -> NDArray[np.float32]:
-        """||z_q,a - z_q,b||_2 of every two codes: float32 [codes, codes]."""
-        positions = self._code_positions().double().cpu().numpy()
-        metric = self.latent_metric()
-        squares = np.zeros((len(positions), len(positions)))
-        difference = [column[:, None] - column[None, :] for column in positions.T]
-        for a, along_a in enumerate(difference):
-            for b, along_b in enumerate(difference):
-                squares += metric[a, b] * along_a * along_b
-        return np.sqrt(np.maximum(squares, 0)).astype(np.float32)
 
     def decoded_motion(self) -> NDArray[np.float32]:
         """The motion that each code stands for: float32 [codes, N, (x, y)], px a sample step.
@@ -401,9 +395,10 @@ class MotionTokenizer(nn.Module):
 
     @torch.inference_mode()
     def _compute_motion_table(self) -> Tensor:
-        parts = self._code_positions().split(_TABLE_ROWS)
+        parts = self._positions.split(_TABLE_ROWS)
         return torch.cat([self.expected_motion(self.decode(part[:, None])[:, 0]) for part in parts])
 
-    def _code_positions(self) -> Tensor:
+    @property
+    def _positions(self) -> Tensor:
         """Each code's quantized position in the latent space: float32 [codes, D]."""
         return cast(Tensor, self.quantizer.implicit_codebook)

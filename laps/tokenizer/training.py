@@ -50,7 +50,7 @@ class TrainingProgress:
         last_step: step at which it ends as far as is known.
         loss: mean loss of the last 10 steps.
         held_out_loss: latest loss on windows held out.
-        perplexity: exp(entropy) of the codes of the last 20 batches.
+        perplexity: exp(entropy) of the codes of moving steps in the last 20 batches.
         codes_used_share: share of the codebook seen in them.
         windows_per_s: speed.
         elapsed_s: time since the first step.
@@ -79,7 +79,9 @@ class TokenizerQuality:
         windows: windows measured.
         moving_windows: those of which at least 2% of the points move.
         tokens: tokens of the moving windows. Perplexity and codes used cannot exceed it.
-        perplexity: exp(entropy) of their codes.
+        perplexity: exp(entropy) of their codes. Moving windows hold resting steps too, whose codes should be few.
+        moving_perplexity: the same of the moving steps alone.
+        rest_perplexity: the same of the resting steps of all windows.
         codes_used: distinct codes among them.
         codes_used_share: of the codebook.
         loss: weighted cross-entropy.
@@ -94,6 +96,8 @@ class TokenizerQuality:
     moving_windows: int
     tokens: int
     perplexity: float
+    moving_perplexity: float
+    rest_perplexity: float
     codes_used: int
     codes_used_share: float
     loss: float
@@ -264,7 +268,8 @@ class _Run:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tokenizer.parameters(), settings.clip_norm)
         self.optimizer.step()
-        self.recent.append(np.bincount(codes.flatten().cpu().numpy(), minlength=tokenizer.config.code_count))
+        moving = codes[moving_steps(velocities, visible, tokenizer.config.class_scale_px)]
+        self.recent.append(np.bincount(moving.cpu().numpy(), minlength=tokenizer.config.code_count))
         return float(loss.detach())
 
     def _draw(self) -> NDArray[np.int64]:
@@ -336,7 +341,7 @@ def measure(
     device = tokenizer.device
     config = tokenizer.config
     truth_counts = torch.zeros(config.class_count, dtype=torch.int64)
-    code_counts = np.zeros(config.code_count, np.int64)
+    in_windows, in_motion, at_rest = np.zeros((3, config.code_count), np.int64)
     right = rest_pairs = rest_changes = 0
     loss = 0.0
     for start in range(0, len(index), _PART):
@@ -349,12 +354,11 @@ def measure(
         moving = (velocities.norm(dim=-1) > config.class_scale_px) & visible
         right += int((best == truth)[moving].sum())
         truth_counts += torch.bincount(truth[moving], minlength=config.class_count).cpu()
-        code_counts += np.bincount(
-            codes[torch.from_numpy(data.motion[part] >= MOVING_SHARE).to(device)].flatten().cpu().numpy(),
-            minlength=config.code_count,
-        )
-        resting = moving.sum(-1) < MOVING_SHARE * visible.sum(-1)
-        pairs = resting[:, 1:] & resting[:, :-1]
+        active = moving_steps(velocities, visible, config.class_scale_px)
+        windows = torch.from_numpy(data.motion[part] >= MOVING_SHARE).to(device)
+        for counts, chosen in ((in_windows, codes[windows]), (in_motion, codes[active]), (at_rest, codes[~active])):
+            counts += np.bincount(chosen.flatten().cpu().numpy(), minlength=config.code_count)
+        pairs = ~active[:, 1:] & ~active[:, :-1]
         rest_pairs += int(pairs.sum())
         rest_changes += int((codes[:, 1:] != codes[:, :-1])[pairs].sum())
     moving_points = int(truth_counts.sum())
@@ -362,15 +366,23 @@ def measure(
         held_out=held_out,
         windows=len(index),
         moving_windows=int((data.motion[index] >= MOVING_SHARE).sum()),
-        tokens=int(code_counts.sum()),
-        perplexity=code_perplexity(code_counts),
-        codes_used=int((code_counts > 0).sum()),
-        codes_used_share=float((code_counts > 0).mean()),
+        tokens=int(in_windows.sum()),
+        perplexity=code_perplexity(in_windows),
+        moving_perplexity=code_perplexity(in_motion),
+        rest_perplexity=code_perplexity(at_rest),
+        codes_used=int((in_windows > 0).sum()),
+        codes_used_share=float((in_windows > 0).mean()),
         loss=loss / len(index),
         moving_accuracy=right / moving_points if moving_points else None,
         commonest_class_share=int(truth_counts.max()) / moving_points if moving_points else None,
         rest_change_share=rest_changes / rest_pairs if rest_pairs else None,
     )
+
+
+def moving_steps(velocities: Tensor, visible: Tensor, slowest_px: float) -> Tensor:
+    """Steps of which at least 2% of the seen points move: bool [B, S]."""
+    moving = ((velocities.norm(dim=-1) > slowest_px) & visible).sum(-1)
+    return moving >= MOVING_SHARE * visible.sum(-1).clamp(min=1)
 
 
 def code_perplexity(counts: NDArray[np.integer]) -> float:

@@ -334,7 +334,7 @@ def quantize(
             seen[sample] = seen[sample - 1]
             continue
         finite = np.isfinite(positions_px[sample]).all(axis=-1)
-        wanted = np.where(finite[:, None], positions_px[sample] * UNITS_PER_PX, position)
+        wanted = np.where(finite[:, None], positions_px[sample].astype(np.float64) * UNITS_PER_PX, position)
         reached = np.clip(np.rint(wanted), 0, limit).astype(np.int32)
         inside = (np.abs(wanted - reached) <= 1).all(axis=-1)
         step = np.clip(reached - position, -MAX_DISPLACEMENT, MAX_DISPLACEMENT)

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,9 @@ from primitives group by all order by primitives desc
 
 @click.command()
 @click.option("--video", type=click.Path(path_type=Path), help="A video of your own instead of the simulation.")
-@click.option("--clusters", "k", type=click.IntRange(1), help="Number of clusters. Default: 6, or fewer for few primitives.")
+@click.option(
+    "--clusters", "k", type=click.IntRange(1), help="Number of clusters. Default: 6, fewer for few primitives."
+)
 @click.option("--train-minutes", type=click.FloatRange(min=0, min_open=True), default=1.25, show_default=True)
 def demo(video: Path | None, k: int | None, train_minutes: float) -> None:
     """Run everything once: recordings, tracks, tokenizer, primitives, clusters, coherence, catalog, report.
@@ -59,9 +62,7 @@ def demo(video: Path | None, k: int | None, train_minutes: float) -> None:
         # What is there stays: this run gets models of its own, trained on its own recordings.
         release = registry.open_draft("demo" if video is None else f"demo on {video.name}").name
     progress = Progress(report=lambda line: click.echo(f"[{time.monotonic() - began:4.0f} s] {line}"))
-    options = Options(
-        release=release, workers=os.cpu_count() or 1, preset="small", train_minutes=train_minutes, k=k
-    )
+    options = Options(release=release, workers=os.cpu_count() or 1, preset="small", train_minutes=train_minutes, k=k)
     chosen = Backfill(store, select_hours(recordings, cameras, None, None), options, progress).run()
     if chosen.status == "draft":
         chosen = registry.promote(chosen.name)
@@ -75,7 +76,7 @@ def demo(video: Path | None, k: int | None, train_minutes: float) -> None:
     if video is None:
         _say_how_true_it_is(store, recordings, cameras)
     click.echo(f"\nreport   {store.url(f'reports/release={chosen.name}/report.html')}")
-    click.echo("ask      .venv/bin/laps sql \"select * from primitives limit 5\"")
+    click.echo('ask      .venv/bin/laps sql "select * from primitives limit 5"')
     click.echo("look     make dev   (the Dagster UI, with these runs)")
 
 
@@ -92,7 +93,8 @@ def _simulated(recordings: Recordings) -> list[str]:
         start_ns = from_datetime(yesterday) - MINUTES_BEFORE * 60 * NS_PER_S
         with ProcessPoolExecutor(min(len(cameras), os.cpu_count() or 1)) as pool:
             made = [
-                pool.submit(_record, landing, camera, view, start_ns) for view, camera in zip(VIEWS, cameras, strict=True)
+                pool.submit(_record, landing, camera, view, start_ns)
+                for view, camera in zip(VIEWS, cameras, strict=True)
             ]
             for recording in made:
                 recording.result()
@@ -109,11 +111,9 @@ def _record(landing: Path, camera: str, view: int, start_ns: int) -> None:
     from laps.simulation import SCENARIOS, record
 
     length_s = 60.0 * (MINUTES_BEFORE + MINUTES_AFTER)
-    scenario = replace(
-        SCENARIOS["clean"], seed=SEED, duration_s=length_s, width_px=640, height_px=360, fps=25.0
-    )
+    scenario = replace(SCENARIOS["clean"], seed=SEED, duration_s=length_s, width_px=640, height_px=360, fps=25.0)
     splits = [0.0, length_s] if view == 0 else [0.0, 100.0, length_s]
-    for begin_s, end_s in zip(splits, splits[1:], strict=False):
+    for begin_s, end_s in pairwise(splits):
         record(landing, scenario, camera=camera, view=view, start_ns=start_ns, start_s=begin_s, stop_s=end_s)
 
 
@@ -138,7 +138,7 @@ def _say_what_was_found(store: Store) -> None:
 
     connection = open_catalog(store)
     try:
-        click.echo("laps sql \"" + " ".join(QUESTION.split()) + "\"")
+        click.echo('laps sql "' + " ".join(QUESTION.split()) + '"')
         click.echo(render(run_query(connection, QUESTION), "table"))
     finally:
         connection.close()
@@ -146,18 +146,19 @@ def _say_what_was_found(store: Store) -> None:
 
 def _say_how_true_it_is(store: Store, recordings: Recordings, cameras: list[str]) -> None:
     """Score the primitives against the simulation's truth, which nothing before this line has read."""
-    from laps.evaluation import evaluate, read_truth
+    from laps.evaluation import evaluate
+    from laps.reference_files import read_segments_json
     from resources.catalog import open_catalog
 
     connection = open_catalog(store)
-    click.echo("\nagainst the simulation's truth, which the pipeline never saw (chance: the same number, evenly spaced)")
+    click.echo("\nagainst the simulation's truth, which the pipeline never saw (chance: as many, evenly spaced)")
     try:
         for camera in cameras:
             for row in recordings.of_camera(camera):
                 truth_file = Path(row["uri"]).with_suffix(".truth.json")
                 if row["status"] != "ok" or not truth_file.exists():
                     continue
-                truth = read_truth(truth_file)
+                truth = read_segments_json(truth_file)
                 found = connection.execute(
                     "select epoch_us(start_time), epoch_us(end_time) from primitives "
                     "where camera = ? and end_time > ? and start_time < ? order by start_time",
@@ -174,4 +175,11 @@ def _say_how_true_it_is(store: Store, recordings: Recordings, cameras: list[str]
 
 
 def _score_line(result: dict[str, Any]) -> str:
-    raise NotImplementedError
+    """Typed boundary F1 and segment F1 of one recording, each beside the best blind guess."""
+    said = []
+    for score in result["scores"]:
+        if score["metric"] == "typed" or score.get("iou") == 0.5:
+            name = "starts and ends F1@0.5s" if score["metric"] == "typed" else "segments F1@IoU0.5"
+            chance = score["chance"]["equal_predicted"]
+            said.append(f"{name} {score['f1']:.2f} (chance {chance:.2f})")
+    return f"{result['counts']['predicted']} of {result['counts']['truth']} primitives, " + ", ".join(said)

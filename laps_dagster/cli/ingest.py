@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,6 +35,7 @@ def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landin
     recordings = Recordings(store, landing)
     problems = 0
     count = 0
+    outcome: dict[str, Any] | LapsError
     if paths:
         if camera is None:
             raise click.UsageError("--camera is needed with PATH")
@@ -68,7 +70,7 @@ def _files(path: str) -> list[str]:
     return [path]
 
 
-def _say(outcome: dict[str, object] | LapsError) -> int:
+def _say(outcome: dict[str, Any] | LapsError) -> int:
     if isinstance(outcome, LapsError):
         click.echo(f"refused      {outcome}", err=True)
         return 1

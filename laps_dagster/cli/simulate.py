@@ -17,7 +17,9 @@ from laps.timegrid import parse_utc
 @click.option("--seconds", type=click.FloatRange(min=1), default=120.0, show_default=True)
 @click.option("--size", default="1280x720", show_default=True, help="Width x height in pixels.")
 @click.option("--fps", type=click.FloatRange(1, 240), default=30.0, show_default=True)
-@click.option("--start", default="2026-01-05T09:00:00Z", show_default=True, help="Time of the first frame, ISO 8601 with a zone.")
+@click.option(
+    "--start", default="2026-01-05T09:00:00Z", show_default=True, help="Time of the first frame, with a zone."
+)
 def simulate(folder: Path, scenario: str, seed: int, seconds: float, size: str, fps: float, start: str) -> None:
     """Record the simulated workstation with two cameras into FOLDER/<camera>/, with the truth beside each file."""
     from laps.errors import InputError
@@ -29,9 +31,7 @@ def simulate(folder: Path, scenario: str, seed: int, seconds: float, size: str, 
         width, height = (int(part) for part in size.lower().split("x"))
     except ValueError as error:
         raise InputError(f"{size!r} is no picture size", fix="Write it as 1280x720.") from error
-    chosen = replace(
-        SCENARIOS[scenario], seed=seed, duration_s=seconds, width_px=width, height_px=height, fps=fps
-    )
+    chosen = replace(SCENARIOS[scenario], seed=seed, duration_s=seconds, width_px=width, height_px=height, fps=fps)
     for view in VIEWS:
         path = record(folder, chosen, camera=f"cam{view + 1}", view=view, start_ns=parse_utc(start))
         click.echo(str(path))

@@ -27,7 +27,8 @@ METHODS = ("log_energy", "sweep")
               help="Longest training time.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), help="Most optimizer steps.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--tracker-preset", type=click.Choice(["ultrafast", "fast", "medium"]), default="ultrafast", show_default=True)
+@click.option("--tracker-preset", type=click.Choice(["ultrafast", "fast", "medium"]), default="ultrafast",
+              show_default=True, help="Speed of the optical flow.")  # fmt: skip
 def train(
     videos: tuple[Path, ...],
     out: Path,
@@ -108,7 +109,7 @@ def train(
 @click.argument("video", type=FILE)
 @click.option("--model", required=True, type=FILE, help="Folder that `laps train` wrote.")
 @click.option("--out", type=FILE, help="File for the segments (JSON). Default: standard output.")
-@click.option("--calibration", type=FILE, help="Thresholds from an earlier --save-calibration. Default: from VIDEO itself.")
+@click.option("--calibration", type=FILE, help="Thresholds of an earlier --save-calibration. Default: VIDEO's.")
 @click.option("--save-calibration", type=FILE, help="File to keep the thresholds in.")
 @click.option("--form", type=click.Choice(FORMS), default="decoded_motion", show_default=True, help="Energy to cut by.")
 @click.option("--method", type=click.Choice(METHODS), default="log_energy", show_default=True,
@@ -164,14 +165,30 @@ def segment(
 @click.argument("prediction", type=FILE, metavar="PRED.json")
 @click.option("--tolerance", "tolerances", type=float, multiple=True, default=(0.25, 0.5, 1.0, 2.0, 5.0),
               show_default=True, help="Tolerance in seconds; may be repeated.")  # fmt: skip
+@click.option("--cycle-ends-fps", type=float,
+              help="TRUTH lists the frames at which cycles end instead; this is their rate.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def evaluate(truth: Path, prediction: Path, tolerances: tuple[float, ...], as_json: bool) -> None:
+def evaluate(
+    truth: Path, prediction: Path, tolerances: tuple[float, ...], cycle_ends_fps: float | None, as_json: bool
+) -> None:
     """Score PRED.json against TRUTH.json, each figure beside what chance would reach."""
     from laps.evaluation import evaluate as score
-    from laps.evaluation import read_segments_json, read_truth, render
+    from laps.evaluation import render, truth_from_cycle_ends
+    from laps.reference_files import read_segments_json
 
-    result = score(read_truth(truth), read_segments_json(prediction), tolerances)
-    click.echo(json.dumps(result, indent=1) if as_json else render(result))
+    predicted = read_segments_json(prediction)
+    if cycle_ends_fps is None:
+        true = read_segments_json(truth)
+    else:
+        if not truth.is_file():
+            raise InputError("there is no such file", where=str(truth))
+        true = truth_from_cycle_ends(
+            truth.read_text(encoding="utf-8"),
+            fps=cycle_ends_fps,
+            duration_s=float(predicted["video_duration_sec"]),
+        )
+    result = score(true, predicted, tolerances)
+    click.echo(json.dumps(result, indent=1) if as_json else render(result).rstrip())
 
 
 @click.command()

@@ -9,6 +9,7 @@ import click
 def status() -> None:
     """Print coverage by camera and hour, what is missing, and what is quarantined."""
     from laps.tables import CLUSTER_ASSIGNMENTS, KEYPOINT_TRACKS, LATENT_STREAM, RAW_VIDEO
+    from laps.timegrid import CameraHour
     from resources.models import ModelRegistry
     from resources.recordings import Recordings
     from resources.store import Store
@@ -19,7 +20,7 @@ def status() -> None:
     release = registry.current() or next(iter(registry.drafts()), None)
     click.echo(f"store    {store.root}")
     click.echo(f"release  {f'{release.name} ({release.status})' if release else 'none yet'}")
-    done = {
+    done: dict[str, set[CameraHour]] = {
         "described": set(store.partitions(RAW_VIDEO)),
         "tracked": set(store.partitions(KEYPOINT_TRACKS)),
         "encoded": set(store.partitions(LATENT_STREAM, release.tokenizer)) if release and release.tokenizer else set(),
@@ -35,7 +36,7 @@ def status() -> None:
             click.echo(f"  {hour.hour_key} UTC  " + (f"not yet {', '.join(lacking)}" if lacking else "complete"))
     quarantined = [
         row
-        for camera in sorted({path.split("/")[1].removeprefix("camera=") for path in store.list("recordings")})
+        for camera in sorted({path.split("/")[1].removeprefix("camera=") for path in store.files("recordings")})
         for row in recordings.of_camera(camera)
         if row["status"] != "ok"
     ]

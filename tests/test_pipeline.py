@@ -1,0 +1,253 @@
+"""The asset graph end to end, through Dagster: two cameras of simulated work across an hour boundary."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from laps import tables
+from laps.calibration import Calibration
+from laps.errors import InputError, NotProcessedError
+from laps.simulation import SCENARIOS, record
+from laps.single import encode_recording, read_recording, segment_recording, track_recording
+from laps.timegrid import NS_PER_S, CameraHour, SampleGrid, from_datetime, parse_utc
+from laps.tokenizer import load
+from laps.trackers.flow import FlowTracker
+from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
+from laps_dagster.runs import Task, execute
+from resources.catalog import open_catalog
+from resources.hours import read_previous
+from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry
+from resources.recordings import Recordings
+from resources.settings import store_settings
+from resources.store import Store
+
+START = parse_utc("2026-01-05T08:59:00Z")
+LENGTH_S = 100.0
+FIRST, SECOND, THIRD = (f"2026-01-05-{hour:02}:00" for hour in (8, 9, 10))
+SCENARIO = replace(SCENARIOS["clean"], seed=3, duration_s=LENGTH_S, width_px=480, height_px=270, fps=15.0)
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store, a landing zone and a Dagster instance of this module's own."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    settings = {
+        "LAPS_STORE": str(folder / "store"),
+        "LAPS_LANDING": str(folder / "landing"),
+        "DAGSTER_HOME": str(folder / "dagster"),
+        "LAPS_FIRST_HOUR": "2026-01-01T00:00:00Z",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def store(environment: Path) -> Store:
+    store = Store()
+    store_settings(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def processed(store: Store, environment: Path) -> Backfill:
+    """Everything processed once: the bootstrap of an empty store."""
+    landing = environment / "landing"
+    record(landing, SCENARIO, camera="cam1", view=0, start_ns=START)
+    record(landing, SCENARIO, camera="02", view=1, start_ns=START, stop_s=30.0)
+    record(landing, SCENARIO, camera="02", view=1, start_ns=START, start_s=30.0)
+    (landing / "cam1" / "broken_20260105T090500Z.mp4").write_text("this is no video")
+    recordings = Recordings(store)
+    outcomes = list(recordings.scan())
+    assert [row["status"] for row in outcomes if isinstance(row, dict)].count("quarantined") == 1
+    from laps_dagster.cli.backfill import register_cameras
+
+    register_cameras(["cam1", "02"])
+    lines: list[str] = []
+    backfill = Backfill(
+        store,
+        select_hours(recordings, [], None, None),
+        Options(preset="small", train_minutes=0.4, k=3, workers=2),
+        Progress(report=lines.append),
+    )
+    backfill.run()
+    assert not backfill.progress.failures, "\n".join(lines)
+    return backfill
+
+
+def test_the_bootstrap_makes_a_complete_release(processed: Backfill, store: Store) -> None:
+    current = ModelRegistry(store).current()
+    assert current is not None
+    assert set(current.calibrations) == {"cam1", "02"}
+    assert current.tokenizer and current.embedder and current.encoder and current.cluster_model
+    assert current.encoder.startswith("weight_free:")
+
+
+def test_every_hour_has_a_file_in_every_table(processed: Backfill, store: Store) -> None:
+    expected = {CameraHour.parse(f"{camera}|{hour}") for camera in ("cam1", "02") for hour in (FIRST, SECOND, THIRD)}
+    release = ModelRegistry(store).to_read()
+    models = {None: None, "tokenizer": release.tokenizer, "release": release.name}
+    for table in tables.TABLES.values():
+        if table.partitioned == "camera_hour":
+            assert set(store.partitions(table, models[table.model_level])) == expected, table.name
+
+
+def test_the_catalog_joins_what_belongs_to_a_primitive(processed: Backfill, store: Store) -> None:
+    connection = open_catalog(store)
+    rows = connection.execute(
+        "select camera, count(*), count(cluster_id), count(clip), min(len(codes)), count(distinct tokenizer_id) "
+        "from primitives group by 1 order by 1"
+    ).fetchall()
+    connection.close()
+    assert [row[0] for row in rows] == ["02", "cam1"]
+    for _, count, clustered, clips, shortest, tokenizers in rows:
+        assert count >= 5
+        assert clustered == clips == count
+        assert shortest >= 1
+        assert tokenizers == 1
+
+
+def test_the_hourly_split_equals_one_pass(processed: Backfill, store: Store) -> None:
+    """Codes, boundaries and order of the two hours are those of the whole file, to the bit."""
+    registry = ModelRegistry(store)
+    release = registry.to_read()
+    tokenizer = load(registry.folder(TOKENIZER, release.require(TOKENIZER)))
+    stored = registry.folder(CALIBRATION, release.require(CALIBRATION, "cam1")) / CALIBRATION_FILE
+    grid = SampleGrid()
+    recording = read_recording(Path(Recordings(store).of_camera("cam1")[0]["uri"]), grid)
+    stream = encode_recording(recording, track_recording(recording, FlowTracker(), grid), tokenizer, grid)
+    whole = segment_recording(recording, stream, Calibration.from_json(stored.read_text()), grid)["segments"]
+    split = [
+        row
+        for hour in (FIRST, SECOND, THIRD)
+        for row in store.read_partition(tables.SEGMENTS, CameraHour.parse(f"cam1|{hour}"), release.name).to_pylist()
+    ]
+    assert len(split) == len(whole) >= 5
+    assert any(row["start_time"].hour != row["end_time"].hour or row["start_time"].hour == 9 for row in split)
+    for row, segment in zip(split, whole, strict=True):
+        assert row["codes"] == segment["codes"]
+        assert (from_datetime(row["start_time"]) - START) / NS_PER_S == pytest.approx(segment["start_sec"], abs=1e-6)
+        assert (from_datetime(row["end_time"]) - START) / NS_PER_S == pytest.approx(segment["end_sec"], abs=1e-6)
+        assert row["energy_peak"] == pytest.approx(segment["energy_peak"], rel=1e-6)
+
+
+def test_running_an_hour_again_gives_the_same_bytes(processed: Backfill, store: Store) -> None:
+    hour = CameraHour.parse(f"02|{SECOND}")
+    release = ModelRegistry(store).to_read()
+    paths = [
+        store.partition_path(table, hour, {None: None, "tokenizer": release.tokenizer, "release": release.name}[level])
+        for table in tables.TABLES.values()
+        if table.partitioned == "camera_hour"
+        for level in [table.model_level]
+    ]
+    before = {path: store.read_bytes(path) for path in paths}
+    clips = {path: store.read_bytes(path) for path in store.files("clips", ".mp4")}
+    for job in ("observe", "segment"):
+        assert execute(Task(job, hour.key)).ok
+    assert {path: store.read_bytes(path) for path in paths} == before
+    assert {path: store.read_bytes(path) for path in store.files("clips", ".mp4")} == clips
+
+
+def test_the_quarantined_file_is_in_the_catalog_and_the_report(processed: Backfill, store: Store) -> None:
+    connection = open_catalog(store)
+    reasons = connection.execute("select uri, reason from recordings where status = 'quarantined'").fetchall()
+    connection.close()
+    assert len(reasons) == 1 and reasons[0][1]
+    release = ModelRegistry(store).to_read()
+    report = store.read_bytes(f"reports/release={release.name}/report.html").decode()
+    assert "broken_20260105T090500Z.mp4" in report
+
+
+def test_a_footage_hour_that_was_not_observed_stops_the_next(processed: Backfill, store: Store) -> None:
+    release = ModelRegistry(store).to_read()
+    hour = CameraHour.parse(f"cam1|{SECOND}")
+    path = store.partition_path(tables.LATENT_STREAM, hour.previous, release.tokenizer)
+    content = store.read_bytes(path)
+    store.delete(path)
+    try:
+        with pytest.raises(NotProcessedError, match=r"Observe hour cam1\|2026-01-05-08:00 first"):
+            read_previous(store, Recordings(store), tables.LATENT_STREAM, hour, release.tokenizer)
+        # Before the first recording nothing was ever filmed: there is nothing to wait for.
+        earlier = hour.previous
+        assert read_previous(store, Recordings(store), tables.LATENT_STREAM, earlier, release.tokenizer) is None
+        outcome = execute(Task("segment", hour.key))
+        assert not outcome.ok
+        assert "Observe hour cam1|2026-01-05-08:00 first" in outcome.error
+    finally:
+        store.write_bytes(path, content)
+
+
+def test_primitives_of_another_tokenizer_are_refused(processed: Backfill, store: Store) -> None:
+    hour = CameraHour.parse(f"cam1|{SECOND}")
+    release = ModelRegistry(store).to_read()
+    path = store.partition_path(tables.SEGMENTS, hour, release.name)
+    content = store.read_bytes(path)
+    rows = store.read_table(tables.SEGMENTS, path)
+    place = rows.schema.get_field_index("tokenizer_id")
+    other = rows.set_column(place, rows.schema.field(place), [["tsomeother"] * rows.num_rows])
+    store.write_table(tables.SEGMENTS, path, other)
+    try:
+        outcome = execute(Task("segment", hour.key))
+        assert outcome.ok, "the segment stage makes its own primitives again"
+        store.write_table(tables.SEGMENTS, path, other)
+        outcome = execute(Task("cut", hour.key))
+        assert outcome.ok
+        from resources.segments import read_segments
+
+        store.write_table(tables.SEGMENTS, path, other)
+        with pytest.raises(Exception, match=r"tsomeother.*Materialize segments for cam1\|2026-01-05-09:00 again"):
+            read_segments(store, hour, release)
+    finally:
+        store.write_bytes(path, content)
+
+
+def test_more_clusters_than_primitives_is_a_clear_error(processed: Backfill, store: Store) -> None:
+    registry = ModelRegistry(store)
+    draft = registry.open_draft("too many clusters", based_on=registry.current())
+    release = {"release": {"config": {"name": draft.name}}}
+    for hour in (FIRST, SECOND):
+        assert execute(Task("cut", f"cam1|{hour}", resources=release)).ok
+    outcome = execute(Task("fit_clusters", ops={"cluster_model": {"config": {"k": 5000}}}, resources=release))
+    assert not outcome.ok
+    assert "5000" in outcome.error
+    store.delete(f"models/releases/{draft.name}")
+
+
+def test_a_killed_run_leaves_nothing_half_and_a_second_completes(processed: Backfill, store: Store) -> None:
+    hour = CameraHour.parse(f"cam1|{FIRST}")
+    paths = [store.partition_path(table, hour) for table in (tables.KEYPOINT_TRACKS, tables.KEYFRAMES)]
+    before = [store.read_bytes(path) for path in paths]
+    for path in paths:
+        store.delete(path)
+    code = f"from laps_dagster.runs import *; execute(Task('track', {hour.key!r}))"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=dict(os.environ))
+    folder = Path(store.full_path(paths[0])).parent
+    deadline = time.monotonic() + 60
+    # Kill it while the tracks are being written: their temporary file is there, the final one is not.
+    while time.monotonic() < deadline and not any(file.name.startswith(".tmp-") for file in folder.glob(".*")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not any(store.exists(path) for path in paths)
+    assert hour not in store.partitions(tables.KEYPOINT_TRACKS)
+    assert execute(Task("track", hour.key)).ok
+    assert [store.read_bytes(path) for path in paths] == before
+
+
+def test_there_is_no_footage_to_select_in_an_empty_range(processed: Backfill, store: Store) -> None:
+    recordings = Recordings(store)
+    with pytest.raises(InputError, match="no footage in the chosen hours"):
+        select_hours(recordings, [], parse_utc("2026-03-01T00:00:00Z"), None)
+    with pytest.raises(InputError, match="Cameras: 02, cam1"):
+        select_hours(recordings, ["cam9"], None, None)
