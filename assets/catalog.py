@@ -1,7 +1,7 @@
 """The catalog: DuckDB views over all tables, with one joined view `primitives`.
 
-Views are made from the schema registry, with its descriptions as comments. `laps sql` opens them; the same
-statements lie beside the tables as `catalog/views.sql`.
+Views are made from the schema registry, with its descriptions as comments, whenever the catalog is opened (`laps
+sql`, or `resources.catalog.open_catalog` in Python). This asset reads every one of them and reports their rows.
 """
 
 import dagster as dg
@@ -27,20 +27,16 @@ from resources.release import ReleaseResource
     **describe(__doc__, group=PUBLISH, kinds={"duckdb", "sql"}),
 )
 def catalog(context: dg.AssetExecutionContext, store: StoreResource, release: ReleaseResource) -> dg.MaterializeResult:
-    from resources.catalog import catalog_summary, open_catalog, write_views
+    from laps.catalog import catalog_summary
+    from resources.catalog import open_catalog, render
 
     files = store.open()
     chosen = release.read(files)
-    path = write_views(files, chosen.name)
     connection = open_catalog(files, release=chosen.name)
     try:
         summary = catalog_summary(connection)
     finally:
         connection.close()
     return dg.MaterializeResult(
-        metadata={
-            "release": chosen.name,
-            "views": dg.MetadataValue.path(files.url(path)),
-            "tables": dg.MetadataValue.json(summary),
-        }
+        metadata={"release": chosen.name, "tables": dg.MetadataValue.md(f"```\n{render(summary)}\n```")}
     )

@@ -32,7 +32,7 @@ def visual_features(
     release: ReleaseResource,
     vision: VisionResource,
 ) -> dg.MaterializeResult:
-    from laps.vision import describe_segments
+    from laps.visual_features import describe_primitives
 
     hour, files = camera_hour(context), store.open()
     chosen = release.read(files)
@@ -49,7 +49,7 @@ def visual_features(
     keyframes = read_with_previous(files, recordings.open(files), KEYFRAMES, hour)
     rows = [
         {"camera": hour.camera, "encoder_id": encoder.encoder_id, "release": chosen.name, **described}
-        for described in describe_segments(primitives, keyframes, encoder)
+        for described in describe_primitives(primitives, keyframes, encoder)
     ]
     files.write_partition(VISUAL_FEATURES, hour, rows_table(VISUAL_FEATURES, rows), chosen.name)
     failed = [row for row in rows if row["status"] == "failed"]

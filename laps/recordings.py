@@ -38,8 +38,20 @@ from laps.video import FrameScan, Opener, VideoInfo, probe, scan_frames
 
 # A container may claim a little less than it holds.
 _CLAIM_SLACK_NS = 5 * NS_PER_S
+# A frame interval rounded to nanoseconds is no reason for a gap; no sample lies that close to a range's end.
+_ROUNDING_NS = NS_PER_S // 1000
 # Longer than any recording.
 _FOR_EVER_NS = 366 * 86_400 * NS_PER_S
+_PROBED_COLUMNS = (
+    "container",
+    "codec",
+    "pixel_format",
+    "width_px",
+    "height_px",
+    "rotation_deg",
+    "nominal_fps",
+    "pts_offset_s",
+)
 _COPIED_COLUMNS = (
     "recording_id",
     "uri",
@@ -183,32 +195,14 @@ def registration_row(
         "size_bytes": size_bytes,
         "etag": marker,
         "registered_at": to_datetime(registered_ns),
-        "container": None,
-        "codec": None,
-        "pixel_format": None,
-        "width_px": None,
-        "height_px": None,
-        "rotation_deg": None,
-        "nominal_fps": None,
-        "pts_offset_s": None,
+        **dict.fromkeys(_PROBED_COLUMNS),
     }
     try:
         info = _probe(file, uri, row)
         start_ns, row["start_source"] = resolve_start(uri, option_ns=option_ns, sidecar=sidecar, info=info)
         row["start_time"] = to_datetime(start_ns)
-        if info is None:
-            return row
-        row.update(
-            container=info.container,
-            codec=info.codec,
-            pixel_format=info.pixel_format,
-            width_px=info.width_px,
-            height_px=info.height_px,
-            rotation_deg=info.rotation_deg,
-            nominal_fps=info.nominal_fps,
-            pts_offset_s=info.pts_offset_s,
-        )
-        row["end_time"] = to_datetime(start_ns + _length_ns(file, uri, info))
+        if info is not None:
+            row["end_time"] = to_datetime(start_ns + _length_ns(file, uri, info))
         _check_start(uri, start_ns, registered_ns, first_hour_ns)
     except (MediaError, InputError) as error:
         _quarantine(row, error)
@@ -216,12 +210,14 @@ def registration_row(
 
 
 def _probe(file: BinaryIO, uri: str, row: dict[str, Any]) -> VideoInfo | None:
-    """Describe the file, or quarantine the row: where the start is known, its hours still tell of the file."""
+    """Describe the file in the row, or quarantine it: where its start is known, its hour still tells of it."""
     try:
-        return probe(file, name=uri)
+        info = probe(file, name=uri)
     except MediaError as error:
         _quarantine(row, error)
         return None
+    row.update({name: getattr(info, name) for name in _PROBED_COLUMNS})
+    return info
 
 
 def _quarantine(row: dict[str, Any], error: LapsError) -> None:
@@ -427,7 +423,7 @@ def _used_rows(
         end = run.last_ns + min(one.interval_ns, one.longest_step_ns)
         if following is not None and following - run.last_ns <= one.longest_step_ns:
             end = following
-        elif stop_ns - one.interval_ns < end < stop_ns:
+        elif stop_ns - _ROUNDING_NS < end < stop_ns:
             end = stop_ns
         # A slow camera's frame may be shown at the first sample although it is older than the range.
         oldest = start_ns - max(0, one.longest_step_ns - grid.max_age_ns)

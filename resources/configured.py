@@ -104,7 +104,7 @@ class VisionResource(dg.ConfigurableResource):
         if self.kind == "weight_free":
             return WeightFreeEncoder()
         if self.kind == "open_clip":
-            return OpenClipEncoder(model=self.model, pretrained=self.pretrained, device=self.device)
+            return OpenClipEncoder(self.model, self.pretrained, device=self.device)
         raise InputError(f"there is no vision encoder {self.kind!r}", fix="Choose weight_free or open_clip.")
 
 

@@ -196,7 +196,6 @@ def test_bad_media_is_quarantined_with_its_reason(video, tmp_path, content, reas
 
 def test_starts_that_cannot_be_are_quarantined(video):
     path = video("a.mp4")
-    assert "four" not in (register(path, FIVE)["reason"] or "")
     no_start = register(path, None)
     assert no_start["status"] == "quarantined"
     assert "--start" in no_start["reason"]
@@ -309,8 +308,8 @@ def test_another_recording_fills_a_hole(video):
     assert used == [
         ("hole.mp4", 0.0, 1.977),
         ("whole.mp4", 1.977, 4.0),
-        ("hole.mp4", 4.0, 6.0),
-        ("whole.mp4", 6.0, 6.01),
+        ("hole.mp4", 4.0, 5.977),
+        ("whole.mp4", 5.977, 6.01),
     ]
     assert [r["status"] for r in rows].count("gap") == 2
 
@@ -320,9 +319,9 @@ def test_frames_far_apart_leave_a_gap(video):
     row = register(video("a.mp4", pts_s=pts), FIVE)
     rows = describe([row])
     assert summary(rows)[1:-1] == [
-        ("ok", True, 0.0, 1.0),
-        ("gap", False, 1.0, 3.0),
-        ("ok", True, 3.0, 5.2),
+        ("ok", True, 0.0, 1.024),  # the last frame stands for one mean frame interval
+        ("gap", False, 1.024, 3.0),
+        ("ok", True, 3.0, 5.224),
     ]
     assert "no frame for 2.033 s" in rows[2]["reason"]
     assert rows[3]["max_interval_s"] == pytest.approx(0.2333, abs=1e-3)

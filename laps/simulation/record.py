@@ -66,8 +66,9 @@ def record(
     """Write ``<folder>/<camera>/<camera>_<YYYYMMDDTHHMMSSZ>.mp4`` (H.264, yuv420p) and its truth.
 
     Dropped frames are missing from the file: the presentation times jump. The container's creation time is the
-    first frame's. Where the first frame does not stand at a whole second, which the name cannot say, a sidecar
-    ``<name>.json`` says it. Files appear under their name when they are complete.
+    first frame's, in whole seconds as mp4 has it. Where the first frame does not stand at a whole second, which
+    the name cannot say either, a sidecar ``<name>.json`` says it. The recording appears under its name when it is
+    complete, after its truth and sidecar.
 
     Args:
         folder: the landing folder.
