@@ -37,6 +37,8 @@ def catalog(context: dg.AssetExecutionContext, store: StoreResource, release: Re
         summary = catalog_summary(connection)
     finally:
         connection.close()
+    table = render(summary)
+    assert isinstance(table, str)
     return dg.MaterializeResult(
-        metadata={"release": chosen.name, "tables": dg.MetadataValue.md(f"```\n{render(summary)}\n```")}
+        metadata={"release": chosen.name, "tables": dg.MetadataValue.md(f"```\n{table}\n```")},
     )

@@ -18,7 +18,7 @@ from laps.tables import SEGMENT_EMBEDDINGS
 from laps.timegrid import CameraHour
 from resources.configured import StoreResource
 from resources.embeddings import read_embeddings
-from resources.models import CLUSTER_MODEL, EMBEDDER, ModelRegistry
+from resources.models import CLUSTER_MODEL, EMBEDDER, TOKENIZER, ModelRegistry
 from resources.release import ReleaseResource
 
 
@@ -38,42 +38,55 @@ class Clustering(dg.Config):
 def cluster_model(
     context: dg.AssetExecutionContext, config: Clustering, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:
-    from laps.clustering import ClusterModel, fit_clusters, render_scan, scan_k
+    from laps.clustering import ClusterModel, fit, project, render_scan, scan_k
 
     files = store.open()
     registry = ModelRegistry(files)
     target = release.to_fill(files, CLUSTER_MODEL)
-    embedder_id = target.require(EMBEDDER)
+    tokenizer_id, embedder_id = target.require(TOKENIZER), target.require(EMBEDDER)
     hours = [CameraHour.parse(key) for key in config.hours] or files.partitions(SEGMENT_EMBEDDINGS, target.name)
     sample = read_embeddings(files, target, hours)
-    if not len(sample.embeddings):
+    count = len(sample.embeddings)
+    if not count:
         raise NotProcessedError(
             f"release {target.name} has no primitives in the {len(hours)} chosen hours",
-            fix="Check the calibration's message and the coverage of the hours.",
+            fix="Materialize segments and segment_embeddings of hours with footage; if they are empty, the "
+            "calibration's message says why.",
         )
     current = registry.current()
     previous = None
-    if current is not None and current.cluster_model and current.embedder == embedder_id:
+    if current is not None and current.cluster_model is not None:
         previous = ClusterModel.load(registry.folder(CLUSTER_MODEL, current.cluster_model))
-    model = fit_clusters(sample.embeddings, config.k, seed=config.seed, embedder_id=embedder_id, previous=previous)
-    scan = scan_k(sample.embeddings, [k for k in config.scan if 1 < k < len(sample.embeddings)], seed=config.seed)
-    context.log.info("how other numbers of clusters would do:\n" + render_scan(scan))
-    points = model.project(sample.embeddings)
+    fitted = fit(
+        sample.embeddings,
+        config.k,
+        tokenizer_id=tokenizer_id,
+        embedder_id=embedder_id,
+        seed=config.seed,
+        previous=previous,
+    )
+    scan = render_scan(scan_k(sample.embeddings, [k for k in config.scan if 1 < k < count], seed=config.seed))
+    context.log.info("how other numbers of clusters would do:\n" + scan)
+    points, how = project(fitted.model, sample.embeddings, seed=config.seed)
     with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder))
-        registry.put(CLUSTER_MODEL, model.cluster_model_id, Path(folder))
-    registry.fill(target, CLUSTER_MODEL, model.cluster_model_id)
-    labels, _ = model.assign(sample.embeddings)
+        model_id = fitted.model.save(Path(folder))
+        registry.put(CLUSTER_MODEL, model_id, Path(folder))
+    registry.fill(target, CLUSTER_MODEL, model_id)
+    scores = {"silhouette": fitted.quality.silhouette, "calinski_harabasz": fitted.quality.calinski_harabasz}
     return dg.MaterializeResult(
         metadata={
-            "cluster_model_id": model.cluster_model_id,
+            "cluster_model_id": model_id,
+            "tokenizer_id": tokenizer_id,
             "embedder_id": embedder_id,
             "release": target.name,
             "k": config.k,
-            "primitives": len(sample.embeddings),
-            "silhouette": model.silhouette,
-            "calinski_harabasz": model.calinski_harabasz,
-            "scan": dg.MetadataValue.md(f"```\n{render_scan(scan)}\n```"),
-            "map": picture(scatter_plot(points, labels), "map of the primitives"),
+            "primitives": count,
+            "numbers_kept": list(fitted.kept_ids),
+            "numbers_new": list(fitted.new_ids),
+            "numbers_retired": list(fitted.retired_ids),
+            **{name: value for name, value in scores.items() if value is not None},
+            "scan": dg.MetadataValue.md(f"```\n{scan}\n```"),
+            "scan_text": scan,
+            "map": picture(scatter_plot(points, fitted.labels), f"map of the primitives ({how})"),
         }
     )

@@ -11,7 +11,8 @@ from pydantic import Field
 from assets.specs import PUBLISH, describe
 from laps.tables import CLUSTERS
 from resources.configured import StoreResource
-from resources.models import ModelRegistry
+from resources.embeddings import read_embeddings
+from resources.models import CLUSTER_MODEL, ENCODER, ModelRegistry
 from resources.release import ReleaseResource
 from resources.store import PART
 
@@ -30,30 +31,39 @@ class ReportSettings(dg.Config):
 def icss_report(
     context: dg.AssetExecutionContext, config: ReportSettings, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:
-    from resources.reporting import coherence, write_report
+    from laps.clustering import ClusterModel, quality
+    from resources.reporting import coherence, release_hours, scores_path, write_report
 
     files = store.open()
     chosen = release.read(files)
     result = coherence(files, chosen, max_pairs=config.max_pairs, seed=config.seed)
     files.write_table(CLUSTERS, f"{files.table_path(CLUSTERS, chosen.name)}/{PART}", result.rows)
+    model = ClusterModel.load(ModelRegistry(files).folder(CLUSTER_MODEL, chosen.require(CLUSTER_MODEL)))
+    embeddings = read_embeddings(files, chosen, release_hours(files, chosen)[0]).embeddings
+    apart = quality(model, embeddings, seed=config.seed)
+    figures = {
+        "icss": result.icss_mean,
+        "baseline": result.baseline_mean,
+        "silhouette": apart.silhouette,
+        "calinski_harabasz": apart.calinski_harabasz,
+    }
+    scores = {name: value for name, value in figures.items() if value is not None}
+    files.write_json(scores_path(chosen), scores)
     path = write_report(files, chosen)
-    if result.stale:
+    if result.left_out:
         context.log.warning(
-            f"{len(result.stale)} hours lack assignments or features of release {chosen.name} and are left out: "
-            + ", ".join(result.stale[:10])
+            f"{len(result.left_out)} hours of release {chosen.name} lack assignments or features and are left out: "
+            + ", ".join(result.left_out[:10])
         )
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": result.rows.num_rows,
             "release": chosen.name,
-            "cluster_model_id": chosen.cluster_model or "",
-            "encoder_id": chosen.encoder or "",
+            "cluster_model_id": chosen.require(CLUSTER_MODEL),
+            "encoder_id": chosen.require(ENCODER),
             "primitives": result.primitives,
-            "icss": result.icss_mean,
-            "icss_baseline": result.baseline_mean,
-            "silhouette": result.silhouette,
-            "calinski_harabasz": result.calinski_harabasz,
+            **scores,
+            "left_out": result.left_out,
             "report": dg.MetadataValue.path(files.url(path)),
-            "promoted": ModelRegistry(files).current_name() or "none",
         }
     )

@@ -209,7 +209,12 @@ class ClipCutter:
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as raw:
             try:
                 plan = None if reencode else self._plan_copy(start_ns, end_ns)
-                shown = self._copy(raw, plan) if plan is not None else self._encode(raw, start_ns, end_ns)
+                # Decoding reads the file too, and the demuxer expects it to stand where it left it.
+                position = self._file.tell()
+                try:
+                    shown = self._copy(raw, plan) if plan is not None else self._encode(raw, start_ns, end_ns)
+                finally:
+                    self._file.seek(position)
             except av.error.FFmpegError as error:
                 raise MediaError(f"no clip could be cut ({error})", where=where) from error
             if shown is None:
@@ -339,8 +344,6 @@ class ClipCutter:
         side = min(self._info.width_px, self._info.height_px)
         shown: list[int] = []
         encoded: list[Any] = []
-        # The demuxer of this cutter relies on the file standing where it left it.
-        position = self._file.tell()
         frames = decode(
             self._file, name=self.name, recording_start_ns=self.recording_start_ns, from_ns=start_ns, to_ns=end_ns
         )
@@ -352,7 +355,6 @@ class ClipCutter:
                     stream = self._add_encoder(output, picture)
                 shown.append(self._pts(frame.time_ns))
                 encoded += stream.encode(self._video_frame(picture, stream, shown[-1] - shown[0]))
-            self._file.seek(position)
             if stream is None:
                 return None
             encoded += stream.encode(None)

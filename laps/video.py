@@ -26,7 +26,6 @@ from typing import Any, BinaryIO
 
 import av
 import av.error
-import cv2
 import numpy as np
 from av.stream import Discard, Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -51,10 +50,6 @@ _BACKWARD_JUMP_S = 1
 _REORDER_S = 30
 # Clocks that were never set stand at 1904, 1970 or 1980.
 _CLOCK_WAS_SET = datetime(1990, 1, 1, tzinfo=UTC)
-_PLANAR_YUV = ("yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv410p")
-_PLANAR_FULL_RANGE = ("yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p", "yuvj411p")
-_SEMI_PLANAR = ("nv12", "nv21", "nv16", "nv24")
-_LUMA_FORMATS = frozenset((*_PLANAR_YUV, *_PLANAR_FULL_RANGE, *_SEMI_PLANAR, "yuva420p", "gray"))
 
 
 @dataclass(frozen=True)
@@ -144,15 +139,11 @@ class TimedFrame:
         return self._cache[key]
 
     def _gray(self, width: int, height: int) -> np.ndarray:
-        frame = self._frame
-        if frame.format.name not in _LUMA_FORMATS:
-            target = "gray" if frame.format.is_rgb else "yuv420p"
-            return _plane(self._convert(width, height, target)).copy()
-        luma = _plane(frame)
-        if luma.shape == (height, width):
-            return luma.copy()
-        shrinking = width < frame.width
-        return cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+        # Straight to a small YUV picture: its luma is scaled as stored, while a conversion to gray would stretch
+        # the range of some formats and not of others.
+        target = "gray" if self._frame.format.is_rgb else "yuv420p"
+        plane = self._convert(width, height, target).planes[0]
+        return np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)[:height, :width].copy()
 
     def _rgb(self, width: int, height: int) -> np.ndarray:
         return self._convert(width, height, "rgb24").to_ndarray()
@@ -338,6 +329,7 @@ class _Reader:
         if self._stream.time_base is None:
             raise MediaError("its video stream has no time base", where=self.name, fix="Remux the file.")
         self._time_base = Fraction(self._stream.time_base)
+        self._longest_wait = int(_REORDER_S / self._time_base)
         context = self._stream.codec_context
         # A damaged frame is refused instead of patched up from its neighbours: smears would look like motion.
         context.options = {"err_detect": "explode"}
@@ -549,7 +541,7 @@ class _Reader:
 
     def _is_absurd(self, pts: int, dts: int | None) -> bool:
         """A flipped bit in one timestamp must not hide everything up to that time."""
-        return dts is not None and pts - dts > _REORDER_S / self._time_base
+        return dts is not None and pts - dts > self._longest_wait
 
     def _drain(self) -> list[tuple[int, av.VideoFrame]]:
         return self._decode(None)
@@ -680,9 +672,3 @@ def _clock_seconds(text: str) -> Fraction | None:
     if match is None:
         return None
     return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3])
-
-
-def _plane(frame: av.VideoFrame) -> np.ndarray:
-    """View of a frame's first plane without its padding, uint8 [h, w]."""
-    plane = frame.planes[0]
-    return np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 from urllib.error import URLError
 
@@ -220,7 +221,7 @@ class OpenClipEncoder:
                 device=self._device,
                 force_quick_gelu=quick_gelu,
             )
-        except (OSError, RuntimeError, ValueError, KeyError, URLError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, URLError) as error:
             if path is not None:
                 raise InputError(
                     f"cannot be loaded as weights of {model} ({_first_line(error)})",

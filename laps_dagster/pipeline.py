@@ -21,7 +21,7 @@ from laps.tables import (
     Table,
 )
 from laps.timegrid import CameraHour
-from laps_dagster.runs import Outcome, Task, run_all
+from laps_dagster.runs import Outcome, Runner, Task
 from resources.models import ModelRegistry, Release
 from resources.recordings import Recordings
 from resources.store import Store
@@ -104,12 +104,17 @@ class Backfill:
         self.options = options
         self.progress = progress
         self.registry = ModelRegistry(store)
+        self.runner = Runner(options.workers)
 
     def run(self) -> Release:
         """Process the hours; returns the release that they were processed with.
 
         Raises NotProcessedError when a step that all hours depend on failed.
         """
+        with self.runner:
+            return self._run()
+
+    def _run(self) -> Release:
         release = self._release_with_tokenizer()
         for camera in sorted({hour.camera for hour in self.hours}):
             if camera not in release.calibrations:
@@ -178,7 +183,7 @@ class Backfill:
             self.progress.report(f"{job}: nothing to do")
             return
         tasks = [Task(job, hour.key, resources=self._resources()) for hour in chosen]
-        self.progress.outcomes += run_all(tasks, workers=self.options.workers, done=self._report)
+        self.progress.outcomes += self.runner.run_all(tasks, done=self._report)
 
     def _step(
         self,
@@ -189,7 +194,7 @@ class Backfill:
         required: bool = False,
     ) -> Outcome:
         task = Task(job, partition, ops=ops or {}, resources=self._resources())
-        outcome = run_all([task], done=self._report)[0]
+        outcome = self.runner.run_all([task], done=self._report)[0]
         self.progress.outcomes.append(outcome)
         if required and not outcome.ok:
             raise NotProcessedError(f"{task} failed: {outcome.error}", where=self.store.root)

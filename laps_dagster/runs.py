@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -41,8 +42,10 @@ class Outcome:
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def execute(task: Task) -> Outcome:
-    """Make one run in this process."""
+def execute(task: Task, threads: int | None = None) -> Outcome:
+    """Make one run in this process, with so many threads for numerical work."""
+    if threads is not None:
+        _use_threads(threads)
     import dagster as dg
 
     from laps.timegrid import CameraHour
@@ -91,50 +94,89 @@ def _why(result: Any) -> str:
     return "the run failed; its log is in the Dagster UI"
 
 
-def run_all(tasks: Iterable[Task], *, workers: int = 1, done: Callable[[Outcome], None] | None = None) -> list[Outcome]:
-    """Make runs, ``workers`` at once, each in a process of its own kind; returns outcomes in the tasks' order."""
-    waiting = list(tasks)
-    outcomes: dict[int, Outcome] = {}
+class Runner:
+    """Worker processes that make runs, several at once; a context manager.
 
-    def keep(index: int, outcome: Outcome) -> None:
-        outcomes[index] = outcome
-        if done is not None:
-            done(outcome)
+    The processes live as long as the runner, so that importing torch and Dagster is paid once in each. A single
+    task gets all cores, several at once share them.
 
-    todo = list(range(len(waiting)))
-    while todo:
-        # Spawned, not forked: torch's threads do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        size = max(1, min(workers, len(todo)))
-        with ProcessPoolExecutor(size, mp_context=context, initializer=_set_threads, initargs=(size,)) as pool:
-            futures: dict[Future[Outcome], int] = {pool.submit(execute, waiting[index]): index for index in todo}
-            broken: list[int] = []
-            for future in as_completed(futures):
-                index = futures[future]
-                try:
-                    keep(index, future.result())
-                except BrokenProcessPool:
-                    broken.append(index)
-        if len(broken) == 1 or size == 1:
-            # Alone in its pool, so it was this task that brought the worker down.
-            for index in broken[:1]:
-                keep(
-                    index,
-                    Outcome(waiting[index], False, error="its worker process died (crash or out of memory)"),
+    Args:
+        workers: runs at once.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = max(1, workers)
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def run_all(self, tasks: Iterable[Task], *, done: Callable[[Outcome], None] | None = None) -> list[Outcome]:
+        """Make runs and return their outcomes in the order of the tasks; ``done`` is told each as it ends."""
+        waiting = list(tasks)
+        outcomes: dict[int, Outcome] = {}
+        threads = max(1, (os.cpu_count() or 1) // max(1, min(self.workers, len(waiting))))
+        crashed = self._make(dict(enumerate(waiting)), threads, outcomes, done)
+        # When several were under way, the one that brought its worker down is not known: each runs once more alone.
+        for index in crashed:
+            alone = {index: waiting[index]}
+            if self._make(alone, threads, outcomes, done):
+                outcomes[index] = Outcome(
+                    waiting[index], False, error="its worker process died (a crash, or out of memory)"
                 )
-            todo = broken[1:]
-        else:
-            # Somebody among several crashed: run each of them alone to see who.
-            for index in broken:
-                outcome = run_all([waiting[index]], workers=1, done=done)[0]
-                outcomes[index] = outcome
-            todo = []
-    return [outcomes[index] for index in range(len(waiting))]
+                if done is not None:
+                    done(outcomes[index])
+        return [outcomes[index] for index in range(len(waiting))]
+
+    def _make(
+        self,
+        tasks: dict[int, Task],
+        threads: int,
+        outcomes: dict[int, Outcome],
+        done: Callable[[Outcome], None] | None,
+    ) -> list[int]:
+        """Make the runs; returns those that were under way when a worker died."""
+        pool = self._started()
+        futures: dict[Future[Outcome], int] = {}
+        crashed: list[int] = []
+        try:
+            for index, task in tasks.items():
+                futures[pool.submit(execute, task, threads)] = index
+        except BrokenProcessPool:
+            crashed = [index for index in tasks if index not in futures.values()]
+        for future in as_completed(futures):
+            index = futures[future]
+            try:
+                outcomes[index] = future.result()
+            except BrokenProcessPool:
+                crashed.append(index)
+            else:
+                if done is not None:
+                    done(outcomes[index])
+        if crashed:
+            self._stop()
+        return sorted(crashed)
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # Spawned, not forked: torch's threads do not survive a fork.
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
+        return self._pool
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
 
-def _set_threads(workers: int) -> None:
-    """Share the cores between the workers, before torch or OpenCV start their threads."""
-    cores = os.cpu_count() or 1
-    threads = str(max(1, cores // workers))
+def _use_threads(count: int) -> None:
+    """Let the numerical libraries of this process use so many threads, whether they are loaded yet or not."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
-        os.environ.setdefault(name, threads)
+        os.environ[name] = str(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(count)

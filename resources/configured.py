@@ -18,9 +18,8 @@ from resources.release import ReleaseResource
 from resources.store import Store
 
 if TYPE_CHECKING:
-    from laps.vision import VisionEncoder
-
     from laps.trackers import Tracker
+    from laps.vision import VisionEncoder
 
 
 class StoreResource(dg.ConfigurableResource):

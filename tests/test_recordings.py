@@ -273,6 +273,12 @@ def test_a_neighbour_beyond_the_hour_is_seen_from_its_hour(video):
     assert rows[:2] == [("ok", True, -1.45, 0.02), ("ok", True, 0.02, 2.02)]
 
 
+def test_a_seam_at_the_edge_of_the_range_is_no_gap(video):
+    first = register(video("a.mp4", seconds=2), SIX - round(1.46 * S) - 59 * S // 30)
+    second = register(video("b.mp4", seconds=4), SIX - round(1.44 * S))
+    assert summary(describe([first, second], SIX), SIX)[0] == ("ok", True, -1.45, 2.56)
+
+
 def test_the_earlier_start_keeps_an_overlap(video):
     early = register(video("early.mp4", seconds=4), FIVE)
     late = register(video("late.mp4", seconds=4), FIVE + 2 * S, registered_ns=NOW - 100 * S)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from laps.errors import InputError, ModelMismatchError
 from laps.tokenizer import LearningSettings, MotionTokenizer, TokenizerConfig, load, save
 from laps.tokenizer import classes as displacement_classes
-from laps.tokenizer.model import ENCODE_BATCH, DisplacementHead
+from laps.tokenizer.model import ENCODE_BATCH, DisplacementHead, Whitening
 
 torch.set_num_threads(1)
 
@@ -68,6 +68,7 @@ def test_settings_survive_json() -> None:
         {"precision": "float16"},
         {"decoding": "both"},
         {"class_reach_px": 0.0},
+        {"noise_px": -1.0},
     ],
 )
 def test_settings_that_make_no_tokenizer_are_refused(wrong: dict[str, object]) -> None:
@@ -151,6 +152,24 @@ def test_what_a_position_is_decoded_from(decoding: str) -> None:
     moved = (tokenizer.decode(positions) - tokenizer.decode(changed)).abs().amax(dim=(0, 2, 3)) > 1e-5
     expected = [step == 5 if decoding == "token" else step >= 5 for step in range(15)]
     assert moved.tolist() == expected
+
+
+def test_whitened_latents_fill_the_box_whatever_the_encoder_gives() -> None:
+    torch.manual_seed(0)
+    whitening = Whitening(3).train()
+    weights = torch.rand(40, 15)
+    # Shrunk, shifted, and nearly on a line: what a collapsing encoder does.
+    x = 5 + 0.01 * (torch.randn(40, 15, 1) + 0.1 * torch.randn(40, 15, 3))
+    weights[:20] = 0
+    x[:20] = 0
+    z = whitening(x, weights).flatten(0, 1)
+    share = (weights / weights.sum()).flatten()[:, None]
+    assert torch.allclose((share * z).sum(0), torch.zeros(3), atol=1e-3)
+    covariance = (share * z).T @ z
+    assert (covariance.diagonal() > 0.7).all()
+    assert (covariance - covariance.diagonal().diag()).abs().max() < 0.2
+    # The first batch sets the running averages.
+    assert torch.allclose(whitening.eval()(x).flatten(0, 1), z, atol=1e-2)
 
 
 def test_bounded_latents_round_to_the_quantized_positions() -> None:

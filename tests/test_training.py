@@ -81,9 +81,11 @@ def test_it_learns_what_moves_and_keeps_its_codebook_in_use() -> None:
 
 def test_the_same_seed_gives_the_same_tokenizer() -> None:
     windows = moving_blob(60)
-    state = torch.get_rng_state()
     settings = config(max_steps=12)
-    first, second = (train(windows, settings, seed=5) for _ in range(2))
+    first = train(windows, settings, seed=5)
+    torch.rand(1)
+    state = torch.get_rng_state()
+    second = train(windows, settings, seed=5)
     assert first.tokenizer.tokenizer_id == second.tokenizer.tokenizer_id
     assert train(windows, settings, seed=6).tokenizer.tokenizer_id != first.tokenizer.tokenizer_id
     assert torch.equal(torch.get_rng_state(), state)

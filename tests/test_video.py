@@ -25,7 +25,7 @@ SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[Healt
 VARIANTS = {
     "b-frames.mp4": {},
     "open-gop.ts": {"codec_options": {"preset": "medium", "bf": "3", "open-gop": "1", "sc_threshold": "0"}},
-    "intra-refresh.mp4": {"codec_options": {"intra-refresh": "1", "bf": "0"}, "gop": 45},
+    "intra-refresh.ts": {"codec_options": {"intra-refresh": "1", "bf": "0"}, "gop": 45},
     "fragments.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
     "late.mkv": {"start_pts_s": 3.5},
     "mpeg4.mp4": {"codec": "mpeg4", "codec_options": {"bf": "2"}},
@@ -73,6 +73,13 @@ def test_any_range_gives_the_frames_of_one_pass(clips, whole, name, from_ns, len
     expected = {time: picture for time, picture in whole[name].items() if from_ns <= time < to_ns}
     assert pictures(clips[name], from_ns, to_ns, threads=threads) == expected
     assert scan(clips[name], from_ns, to_ns) == list(expected)
+
+
+@pytest.mark.parametrize("name", ["intra-refresh.ts", "open-gop.ts", "b-frames.mp4"])
+def test_a_range_that_begins_just_after_a_keyframe_is_right_from_its_first_frame(clips, whole, name):
+    for from_ns in range(6 * S, 13 * S, S // 10):
+        expected = {time: picture for time, picture in whole[name].items() if from_ns <= time < from_ns + S // 10}
+        assert pictures(clips[name], from_ns, from_ns + S // 10) == expected
 
 
 @pytest.mark.parametrize("name", VARIANTS)

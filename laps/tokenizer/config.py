@@ -106,6 +106,7 @@ class TokenizerConfig:
         class_scale_px: scale s of the classes' centres ``s * sinh(k * h)``.
         class_reach_px: centre of the outermost class; larger displacements belong to it too.
         velocity_scale_px: inputs are ``asinh(velocity / velocity_scale_px)``.
+        noise_px: velocities are first scaled by ``s^2 / (s^2 + noise_px^2)``, s their size; 0 leaves them alone.
         precision: arithmetic of the Transformer and the head. Codes depend on it.
         image_dependent: whether velocities must come from one image size. They do not: every tracker scales
             the image to the same short side, and the grid covers the image whatever its aspect ratio.
@@ -128,6 +129,7 @@ class TokenizerConfig:
     class_scale_px: float = 0.5
     class_reach_px: float = 20.0
     velocity_scale_px: float = 1.0
+    noise_px: float = 0.25
     precision: Precision = field(default_factory=default_precision)
     image_dependent: bool = False
     learning: LearningSettings = field(default_factory=LearningSettings)
@@ -159,6 +161,8 @@ class TokenizerConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} must be positive, not {value}")
+        if not (math.isfinite(self.noise_px) and self.noise_px >= 0):
+            raise InputError(f"noise_px must be at least 0, not {self.noise_px}")
         if self.decoding not in get_args(Decoding):
             raise InputError(f"decoding must be one of {', '.join(get_args(Decoding))}, not {self.decoding!r}")
         if self.precision not in get_args(Precision):
