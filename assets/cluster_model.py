@@ -67,7 +67,7 @@ def cluster_model(
     )
     scan = render_scan(scan_k(sample.embeddings, [k for k in config.scan if 1 < k < count], seed=config.seed))
     context.log.info("how other numbers of clusters would do:\n" + scan)
-    points, how = project(fitted.model, sample.embeddings, seed=config.seed)
+    points, how = project(fitted.model, sample.embeddings, method="pca")
     with tempfile.TemporaryDirectory() as folder:
         model_id = fitted.model.save(Path(folder))
         registry.put(CLUSTER_MODEL, model_id, Path(folder))

@@ -15,15 +15,16 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import calinski_harabasz_score, silhouette_score
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from laps.errors import InputError, ModelMismatchError
 
@@ -268,14 +269,22 @@ def render_scan(table: Sequence[Quality]) -> str:
     return "\n".join(lines)
 
 
-def project(model: ClusterModel, embeddings: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, str]:
+def project(
+    model: ClusterModel, embeddings: np.ndarray, *, method: Literal["umap", "pca"] = "umap", seed: int = 0
+) -> tuple[np.ndarray, str]:
     """Places of primitives on a map, for the eye only: distances between far groups mean little.
 
+    Args:
+        model: the cluster model.
+        embeddings: float [n, d].
+        method: ``umap``, which compiles for ten seconds in each process, or ``pca``, which is quick and coarser.
+        seed: seed of umap.
+
     Returns:
-        float32 [n, 2], and how they were found: ``"umap"``, or ``"pca"`` for fewer than 20 primitives.
+        float32 [n, 2], and how they were found: ``"umap"``, or ``"pca"`` (always for fewer than 20 primitives).
     """
     points = model.transform(embeddings).astype(np.float32)
-    if len(points) < _FEWEST_FOR_UMAP:
+    if method == "pca" or len(points) < _FEWEST_FOR_UMAP:
         flat = np.zeros((len(points), 2), dtype=np.float32)
         components = min(2, len(points) - 1, points.shape[1])
         if components > 0 and np.ptp(points, axis=0).any():

@@ -23,7 +23,7 @@ Made from the schema registry (`laps/tables.py`) by `make docs`; do not edit.
 All times are UTC with microseconds. Ranges are half-open. A *sample* is a tenth of a second, numbered since the Unix
 epoch, so `sample / 10` is its time in seconds. A processed hour leaves a file in every table, without rows if there
 is nothing; no file means that the hour has not been processed. In the catalog each table is a view of the same name
-with the columns `date` and `hour` of its partition beside those below, and `primitives` joins what belongs to a primitive.
+with the columns `date` and `hour` of its partition beside those below, and `primitives` joins what belongs to one.
 """
 
 

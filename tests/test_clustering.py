@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
-from laps.clustering import ClusterFit, ClusterModel, fit, project, render_scan, scan_k
+from laps.clustering import ClusterFit, ClusterModel, fit, project, quality, render_scan, scan_k
 from laps.errors import InputError, ModelMismatchError
 
 WIDTH = 16
@@ -162,6 +162,16 @@ def test_the_scan_prefers_the_planted_number(capsys: pytest.CaptureFixture[str])
     assert len(lines) == 7
     assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3", "4", "5", "6"]
     assert [line.endswith("best silhouette") for line in lines] == [k == 4 for k in range(7)]
+
+
+def test_a_model_is_scored_on_other_primitives_too() -> None:
+    embeddings, _ = planted([30, 30, 30])
+    found = fitted(embeddings, 3)
+    assert quality(found.model, embeddings) == found.quality
+    others = quality(found.model, planted([10, 20, 30], seed=8)[0])
+    assert others.silhouette == pytest.approx(found.quality.silhouette, abs=0.1)
+    assert quality(found.model, embeddings[:30]).silhouette is None
+    assert quality(found.model, embeddings[:0]).calinski_harabasz is None
 
 
 def test_large_sets_are_sampled_for_the_silhouette(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,7 @@ def test_whitened_latents_fill_the_box_whatever_the_encoder_gives() -> None:
     whitening = Whitening(3).train()
     weights = torch.rand(40, 15)
     # Shrunk, shifted, and nearly on a line: what a collapsing encoder does.
-    x = 5 + 0.01 * (torch.randn(40, 15, 1) + 0.1 * torch.randn(40, 15, 3))
+    x = 5 + 0.1 * (torch.randn(40, 15, 1) + 0.1 * torch.randn(40, 15, 3))
     weights[:20] = 0
     x[:20] = 0
     z = whitening(x, weights).flatten(0, 1)

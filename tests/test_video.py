@@ -334,3 +334,27 @@ def test_the_file_stays_open(tmp_path: Path):
         probe(file, name="a")
         assert len(scan_frames(file, name="a", from_ns=0, to_ns=ALL).times_ns) == 60
         assert not file.closed
+
+
+class FailingFile(io.BytesIO):
+    """A connection that breaks after some bytes."""
+
+    left = 150_000
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise ConnectionResetError("the connection broke")
+        return data
+
+
+def test_a_broken_connection_is_no_damaged_file(tmp_path):
+    path = write_video(tmp_path / "a.mkv", seconds=20, width=320, height=240)
+    assert path.stat().st_size > 2 * FailingFile.left
+    for use in (
+        lambda file: scan_frames(file, name="x", from_ns=0, to_ns=ALL),
+        lambda file: list(decode(file, name="x", recording_start_ns=0, from_ns=0, to_ns=ALL)),
+    ):
+        with pytest.raises(ConnectionResetError, match="the connection broke"):
+            use(FailingFile(path.read_bytes()))

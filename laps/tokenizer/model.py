@@ -171,9 +171,6 @@ class MotionTokenizer(nn.Module):
         self.register_buffer("motion_table_px", table)
         self._id: str | None = None
 
-    # -- the two halves
-    # ------------------------------------------------------------------------------------------
-
     def latents(self, velocities: Tensor, weights: Tensor | None = None) -> Tensor:
         """Float32 [B, S, N, 2] px a sample step -> whitened latents, float32 [B, S, D], not yet bounded.
 
@@ -237,9 +234,6 @@ class MotionTokenizer(nn.Module):
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             yield
 
-    # -- learning
-    # --------------------------------------------------------------------------------------------------
-
     def loss(
         self, velocities: Tensor, visible: Tensor | None = None, points: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -268,9 +262,6 @@ class MotionTokenizer(nn.Module):
         scores = self.decode(positions, points)
         entropies = F.cross_entropy(scores.float().flatten(0, -2), targets.flatten(), reduction="none")
         return (entropies * weights.flatten()).sum() / (total * share), latents, codes
-
-    # -- use
-    # -------------------------------------------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:

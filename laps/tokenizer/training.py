@@ -82,12 +82,12 @@ class TokenizerQuality:
         perplexity: exp(entropy) of their codes. Moving windows hold resting steps too, whose codes should be few.
         moving_perplexity: the same of the moving steps alone.
         rest_perplexity: the same of the resting steps of all windows.
-        codes_used: distinct codes among them.
+        codes_used: distinct codes in moving windows.
         codes_used_share: of the codebook.
         loss: weighted cross-entropy.
         moving_accuracy: share of moving points and steps whose class is the most probable one; None without
             any.
-        commonest_class_share: share of the commonest class among them: what always guessing it would score.
+        commonest_class_share: share of the commonest class among moving points: what always guessing it would score.
         rest_change_share: share of changes of code between neighbouring resting steps; None without any.
     """
 
