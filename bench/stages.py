@@ -10,10 +10,10 @@ interpreter, imports and Dagster. The tokenizer has the full size. Figures of th
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -80,8 +80,8 @@ def decode_only(video: Path) -> None:
     with av.open(str(video)) as source:
         stream = source.streams.video[0]
         stream.thread_count = 1
-        frames = sum(1 for _ in source.decode(stream))
-    print(json.dumps({"frames": frames}))
+        for _ in source.decode(stream):
+            pass
 
 
 def run_stage(name: str) -> None:
@@ -106,17 +106,23 @@ def run_stage(name: str) -> None:
 
 def measured(*arguments: str) -> tuple[float, float, float]:
     """CPU seconds, peak MiB and wall seconds of this program with other arguments, as a process of its own."""
-    import time
-
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.stages", *arguments], env=environment, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "bench.stages", *arguments], env=environment, stdout=subprocess.PIPE, text=True
     )
+    assert process.stdout is not None
+    said = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"bench.stages {' '.join(arguments)} failed")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, time.perf_counter() - began
+        raise SystemExit(f"bench.stages {' '.join(arguments)} failed:\n{said}")
+    return usage.ru_utime + usage.ru_stime, float(said.split()[-1]) / 1024, time.perf_counter() - began
+
+
+def peak_kib() -> int:
+    """Most memory that this process ever held. (What wait4 says would count this program's parent as well.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def prepare(folder: Path, video: Path, train_minutes: float) -> None:
@@ -157,9 +163,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.decode:
         decode_only(options.decode)
+        print(peak_kib())
         return
     if options.stage:
         run_stage(options.stage)
+        print(peak_kib())
         return
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
