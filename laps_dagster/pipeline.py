@@ -22,7 +22,8 @@ from laps.tables import (
 )
 from laps.timegrid import CameraHour
 from laps_dagster.runs import Outcome, Runner, Task
-from resources.models import ModelRegistry, Release
+from resources.freshness import Freshness, registrations
+from resources.models import CALIBRATION, CLUSTER_MODEL, TOKENIZER, ModelRegistry, Release
 from resources.recordings import Recordings
 from resources.store import Store
 
@@ -33,7 +34,7 @@ class Options:
 
     Attributes:
         release: release to work with; empty: the current one, or the first one that this call makes.
-        only_missing: skip hours whose tables are there already.
+        only_missing: skip hours whose tables are there already, and newer than what they are made from.
         workers: runs at once.
         preset, train_minutes, seed: for the models, where this call makes them.
         k: number of clusters, where this call fits them; None: 6, or a third of the primitives if that is less.
@@ -60,6 +61,28 @@ class Progress:
     @property
     def failures(self) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if not outcome.ok]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A job over hours: its last table, and what that is made from."""
+
+    job: str
+    result: Table
+    tables: tuple[Table, ...] = ()
+    with_previous: bool = False
+    recordings: bool = False
+    models: tuple[str, ...] = ()
+
+
+TRACK = Stage("track", KEYFRAMES, recordings=True)
+ENCODE = Stage("encode", LATENT_STREAM, tables=(KEYPOINT_TRACKS,))
+OBSERVE = Stage("observe", LATENT_STREAM, tables=(KEYPOINT_TRACKS,), recordings=True)
+CUT = Stage("cut", SEGMENT_EMBEDDINGS, tables=(LATENT_STREAM,), with_previous=True, models=(CALIBRATION,))
+SEGMENT = Stage(
+    "segment", CLUSTER_ASSIGNMENTS, tables=(LATENT_STREAM,), with_previous=True, models=(CALIBRATION, CLUSTER_MODEL)
+)
+ASSIGN = Stage("assign", CLUSTER_ASSIGNMENTS, tables=(SEGMENT_EMBEDDINGS,), models=(CLUSTER_MODEL,))
 
 
 def hours_to_close(hours: Sequence[CameraHour]) -> list[CameraHour]:
@@ -104,6 +127,7 @@ class Backfill:
         self.options = options
         self.progress = progress
         self.registry = ModelRegistry(store)
+        self.recordings = Recordings(store)
         self.runner = Runner(options.workers)
 
     def run(self) -> Release:
@@ -120,16 +144,14 @@ class Backfill:
             if camera not in release.calibrations:
                 self._step("calibrate", camera)
         release = self.registry.release(release.name)
-        named = replace(self.options, release=release.name)
-        self.options = named
         calibrated = [hour for hour in self.closing if hour.camera in release.calibrations]
         if release.cluster_model is None:
-            self._hours("cut", calibrated, SEGMENT_EMBEDDINGS, release.name)
+            self._hours(CUT, calibrated)
             config = {"k": self.options.k or self._default_k(release), "seed": self.options.seed}
             self._step("fit_clusters", ops={"cluster_model": {"config": config}}, required=True)
-            self._hours("assign", calibrated, CLUSTER_ASSIGNMENTS, release.name)
+            self._hours(ASSIGN, calibrated)
         else:
-            self._hours("segment", calibrated, CLUSTER_ASSIGNMENTS, release.name)
+            self._hours(SEGMENT, calibrated)
         if self.registry.current_name() is None:
             release = self.registry.promote(release.name)
             self.progress.report(f"release {release.name} is now current")
@@ -139,8 +161,11 @@ class Backfill:
     def _release_with_tokenizer(self) -> Release:
         """Observe the hours with the chosen release's tokenizer, training one first where there is none."""
         release = self._chosen()
+        if release is not None:
+            self.options = replace(self.options, release=release.name)
         if release is None or release.tokenizer is None:
-            self._hours("track", self.closing, KEYFRAMES)
+            # Tracks belong to no release: a new one takes those that are there.
+            self._hours(TRACK, self.closing, redo=release is None)
             if not any(self.store.has_partition(KEYPOINT_TRACKS, hour) for hour in self.hours):
                 raise NotProcessedError(
                     "no hour could be tracked, so there is nothing to train on",
@@ -157,10 +182,9 @@ class Backfill:
             release = self.registry.release(str(outcome.metadata["motion_tokenizer"]["release"]))
             self.options = replace(self.options, release=release.name)
             tracked = [hour for hour in self.closing if self.store.has_partition(KEYPOINT_TRACKS, hour)]
-            self._hours("encode", tracked, LATENT_STREAM, release.tokenizer)
+            self._hours(ENCODE, tracked)
         else:
-            self.options = replace(self.options, release=release.name)
-            self._hours("observe", self.closing, LATENT_STREAM, release.tokenizer)
+            self._hours(OBSERVE, self.closing)
         return release
 
     def _default_k(self, release: Release) -> int:
@@ -175,15 +199,39 @@ class Backfill:
             return None
         return self.registry.to_read()
 
-    def _hours(self, job: str, hours: Sequence[CameraHour], result: Table, model: str | None = None) -> None:
+    def _hours(self, stage: Stage, hours: Sequence[CameraHour], *, redo: bool = True) -> None:
         chosen = list(hours)
-        if self.options.only_missing:
-            chosen = [hour for hour in chosen if not self.store.has_partition(result, hour, model)]
+        if self.options.only_missing or not redo:
+            chosen = Freshness(self.store).out_of_date(chosen, self._result(stage), self._inputs(stage))
         if not chosen:
-            self.progress.report(f"{job}: nothing to do")
+            self.progress.report(f"{stage.job}: nothing to do")
             return
-        tasks = [Task(job, hour.key, resources=self._resources()) for hour in chosen]
+        tasks = [Task(stage.job, hour.key, resources=self._resources()) for hour in chosen]
         self.progress.outcomes += self.runner.run_all(tasks, done=self._report)
+
+    def _result(self, stage: Stage) -> Callable[[CameraHour], str]:
+        return lambda hour: self.store.partition_path(stage.result, hour, self._model(stage.result))
+
+    def _inputs(self, stage: Stage) -> Callable[[CameraHour], list[str]]:
+        """Everything that an hour of a stage is made from: recordings, tables, and the release's models."""
+        touching = registrations(self.recordings, {hour.camera for hour in self.hours}) if stage.recordings else {}
+
+        def paths(hour: CameraHour) -> list[str]:
+            found = list(touching.get(hour, []))
+            read = (hour, hour.previous) if stage.with_previous else (hour,)
+            found += [
+                self.store.partition_path(table, one, self._model(table)) for table in stage.tables for one in read
+            ]
+            found += [self.registry.slot_path(self.options.release, slot, hour.camera) for slot in stage.models]
+            return found
+
+        return paths
+
+    def _model(self, table: Table) -> str | None:
+        if table.model_level is None:
+            return None
+        release = self.registry.release(self.options.release)
+        return release.name if table.model_level == "release" else release.require(TOKENIZER)
 
     def _step(
         self,
@@ -216,13 +264,13 @@ def _in_words(outcome: Outcome) -> str:
     said = []
     for asset, values in outcome.metadata.items():
         if "hour_covered" in values:
-            said.append(f"{values['footage_s']:.0f} s of footage")
+            said.append(f"{values['footage_s']:.0f} s of footage" if values["footage_s"] else "no footage")
         elif asset == "keypoint_tracks" and values["observed_s"]:
             said.append(f"tracks at {values['real_time_factor']:.0f}x real time")
         elif asset == "motion_tokenizer":
             said.append(f"{values['tokenizer_id']}, perplexity {values['perplexity']:.0f} of {values['codes']} codes")
-        elif asset == "latent_stream" and values["valued_s"]:
-            said.append(f"{values['codes_used']} codes used")
+        elif asset == "latent_stream":
+            said.append(f"{values['codes_used']} codes used" if values["valued_s"] else "nothing to encode")
         elif asset == "segmenter_calibration":
             said.append(str(values["message"]))
         elif asset == "segments":

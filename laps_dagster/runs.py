@@ -64,7 +64,6 @@ def execute(task: Task, threads: int | None = None) -> Outcome:
             instance=instance,
             partition_key=partition,
             raise_on_error=False,
-            tags={"laps/pid": str(os.getpid())},
         )
     metadata: dict[str, dict[str, Any]] = {}
     for event in result.get_asset_materialization_events():

@@ -244,11 +244,15 @@ class ModelRegistry:
                 fix="A promoted release does not change: leave `release` empty to open a draft.",
             )
 
+    def slot_path(self, name: str, slot: str, camera: str | None = None) -> str:
+        """Where a release's slot lies in the store; a calibration's belongs to a camera."""
+        part = f"{slot}/{camera}" if slot == CALIBRATION else slot
+        return f"{RELEASES}/{name}/{part}.json"
+
     def _write_slot(self, name: str, slot: str, model_id: str, camera: str | None = None) -> None:
         if slot == CALIBRATION and camera is None:
             raise InputError("a calibration belongs to a camera")
-        path = f"{slot}/{camera}" if slot == CALIBRATION else slot
-        self.store.write_json(f"{RELEASES}/{name}/{path}.json", {"id": model_id, "filled_at": _now()})
+        self.store.write_json(self.slot_path(name, slot, camera), {"id": model_id, "filled_at": _now()})
 
 
 def _now() -> str:

@@ -107,13 +107,17 @@ class Recordings:
                 sidecar=self._sidecar(info.uri),
                 first_hour_ns=first_hour_ns(self.store.root),
             )
-        path = f"{RECORDINGS.name}/camera={camera}/{row['recording_id']}.parquet"
+        path = self.row_path(camera, row["recording_id"])
         if self.store.exists(path):
             known = self.store.read_table(RECORDINGS, path).to_pylist()[0]
             if known["status"] == "ok" and (start_ns is None or known["start_time"] == row["start_time"]):
                 return dict(known)
         self.store.write_table(RECORDINGS, path, rows_table(RECORDINGS, [row]))
         return row
+
+    def row_path(self, camera: str, recording_id: str) -> str:
+        """Where a recording's row lies in the store."""
+        return f"{RECORDINGS.name}/camera={camera}/{recording_id}.parquet"
 
     def of_camera(self, camera: str) -> list[dict[str, Any]]:
         """All registered recordings of a camera, by start time."""

@@ -126,6 +126,19 @@ class Store:
             if (relative := path.removeprefix(base)).endswith(suffix) and not _is_temporary(relative)
         )
 
+    def modified(self, folder: str) -> dict[str, float]:
+        """When each file of a folder and its subfolders was last written, in seconds since the epoch, by path."""
+        try:
+            found = self.fs.find(self.full_path(folder), detail=True)
+        except FileNotFoundError:
+            return {}
+        base = self._base.rstrip("/") + "/"
+        times = {}
+        for path, info in found.items():
+            when = info.get("mtime", info.get("LastModified", info.get("created")))
+            times[path.removeprefix(base)] = when.timestamp() if hasattr(when, "timestamp") else float(when)
+        return times
+
     @contextmanager
     def staged(self, path: str) -> Iterator[Path]:
         """A local path to write to; what is there when the block ends is published at ``path`` in one step.

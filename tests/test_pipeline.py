@@ -251,3 +251,33 @@ def test_there_is_no_footage_to_select_in_an_empty_range(processed: Backfill, st
         select_hours(recordings, [], parse_utc("2026-03-01T00:00:00Z"), None)
     with pytest.raises(InputError, match="Cameras: 02, cam1"):
         select_hours(recordings, ["cam9"], None, None)
+
+
+def test_a_late_recording_makes_its_hours_out_of_date_and_nothing_else(
+    processed: Backfill, store: Store, environment: Path
+) -> None:
+    def missing() -> list[str]:
+        lines: list[str] = []
+        options = Options(only_missing=True, workers=2)
+        recordings = Recordings(store)
+        backfill = Backfill(store, select_hours(recordings, [], None, None), options, Progress(report=lines.append))
+        backfill.run()
+        assert not backfill.progress.failures, "\n".join(lines)
+        return [str(outcome.task) for outcome in backfill.progress.outcomes]
+
+    missing()  # what other tests took away or put back
+    assert missing() == ["publish"]
+    late = replace(SCENARIO, seed=8, duration_s=20.0)
+    start = parse_utc("2026-01-05T09:30:00Z")
+    file = record(environment / "landing", late, camera="cam1", view=0, start_ns=start)
+    Recordings(store).register(str(file), "cam1")
+    release = ModelRegistry(store).to_read()
+    before = store.read_partition(tables.SEGMENTS, CameraHour.parse(f"cam1|{SECOND}"), release.name)
+    assert missing() == [
+        *(f"{job} cam1|{hour}" for job in ("observe", "segment") for hour in (SECOND, THIRD)),
+        "publish",
+    ]
+    after = store.read_partition(tables.SEGMENTS, CameraHour.parse(f"cam1|{SECOND}"), release.name)
+    assert after.num_rows > before.num_rows
+    assert after.slice(0, before.num_rows).equals(before), "what was there before stays as it was"
+    assert missing() == ["publish"]

@@ -14,9 +14,12 @@ from laps.timegrid import parse_utc
 @click.option("--camera", "cameras", multiple=True, help="Camera to process; may be repeated. Default: all.")
 @click.option("--from", "start", help="First time to process, ISO 8601 with a zone. Default: the first recording.")
 @click.option("--to", "stop", help="End (exclusive), ISO 8601 with a zone. Default: the last recording.")
-@click.option("--only", type=click.Choice(["missing"]), help="Skip what has been processed already.")
+@click.option(
+    "--only", type=click.Choice(["missing"]), help="Only hours that are missing, or older than what they are made from."
+)
 @click.option("--dry-run", is_flag=True, help="Print the hours and do nothing.")
 @click.option("--release", default="", help="Release to work with. Default: the current one.")
+@click.option("--new-release", is_flag=True, help="Open a draft release with models of its own, made from these hours.")
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True, help="Runs at once.")
 @click.option("--preset", type=click.Choice(["full", "small"]), default="full", show_default=True,
               help="Size of the tokenizer, where one is trained first.")  # fmt: skip
@@ -30,6 +33,7 @@ def backfill(
     only: str | None,
     dry_run: bool,
     release: str,
+    new_release: bool,
     workers: int,
     preset: str,
     train_minutes: float,
@@ -42,6 +46,7 @@ def backfill(
     end, with exit code 1; `laps backfill --only missing` tries them again.
     """
     from laps_dagster.pipeline import Backfill, Options, Progress, hours_to_close, select_hours
+    from resources.models import ModelRegistry
     from resources.recordings import Recordings
     from resources.settings import store_settings
     from resources.store import Store
@@ -56,6 +61,11 @@ def backfill(
             click.echo(f"{hour.key}{'' if hour in hours else '  (no footage; closes the hour before)'}")
         return
     register_cameras(sorted({hour.camera for hour in hours}))
+    if new_release:
+        if release:
+            raise click.UsageError("give --release or --new-release, not both")
+        release = ModelRegistry(store).open_draft("opened by laps backfill").name
+        click.echo(f"draft release {release}")
     progress = Progress(report=click.echo)
     options = Options(
         release=release,
@@ -66,7 +76,7 @@ def backfill(
         k=k,
     )
     try:
-        Backfill(store, hours, options, progress).run()
+        made = Backfill(store, hours, options, progress).run()
     except LapsError as error:
         click.echo(f"laps: {error}", err=True)
         raise SystemExit(1) from error
@@ -79,6 +89,8 @@ def backfill(
             err=True,
         )
         raise SystemExit(1)
+    if made.status == "draft":
+        click.echo(f"release {made.name} is a draft: look at its report, then `laps promote {made.name}`")
 
 
 def register_cameras(cameras: list[str]) -> None:

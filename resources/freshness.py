@@ -1,0 +1,65 @@
+"""Which hours are missing, or older than what they are made from.
+
+As `make` does: by the times at which files were written. It decides only what is worth running again; whether rows
+of different models would mix is never judged by time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from laps.timegrid import CameraHour, from_datetime, hours_between
+from resources.recordings import Recordings
+from resources.store import Store
+
+
+class Freshness:
+    """The writing times of a store's files, read once for each folder that is asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._folders: dict[str, dict[str, float]] = {}
+
+    def written(self, path: str) -> float | None:
+        """When a file was written, in seconds since the epoch; None when it is not there."""
+        folder = path.split("/", 1)[0]
+        if folder not in self._folders:
+            self._folders[folder] = self.store.modified(folder)
+        return self._folders[folder].get(path)
+
+    def out_of_date(
+        self,
+        hours: Iterable[CameraHour],
+        result: Callable[[CameraHour], str],
+        inputs: Callable[[CameraHour], Iterable[str]],
+    ) -> list[CameraHour]:
+        """The hours whose result is missing or older than one of its inputs.
+
+        Args:
+            hours: hours to look at.
+            result: path of an hour's result.
+            inputs: paths that an hour is made from; such as are not there do not count.
+        """
+        stale = []
+        for hour in hours:
+            made = self.written(result(hour))
+            needed = [when for path in inputs(hour) if (when := self.written(path)) is not None]
+            if made is None or any(when > made for when in needed):
+                stale.append(hour)
+        return stale
+
+
+def registrations(recordings: Recordings, cameras: Iterable[str]) -> dict[CameraHour, list[str]]:
+    """Paths of the register's rows for the recordings that touch each hour."""
+    touching: dict[CameraHour, list[str]] = {}
+    for camera in cameras:
+        for row in recordings.of_camera(camera):
+            if row["status"] != "ok":
+                continue
+            start, stop = from_datetime(row["start_time"]), from_datetime(row["end_time"])
+            for hour in hours_between(camera, start, max(stop, start + 1)):
+                path = recordings.row_path(camera, row["recording_id"])
+                # A recording may also fill the pre-roll of the hour after it.
+                for touched in (hour, hour.next):
+                    touching.setdefault(touched, []).append(path)
+    return touching
