@@ -38,6 +38,8 @@ class Clustering(dg.Config):
 def cluster_model(
     context: dg.AssetExecutionContext, config: Clustering, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:
+    import numpy as np
+
     from laps.clustering import ClusterModel, fit, project, render_scan, scan_k
 
     files = store.open()
@@ -65,7 +67,8 @@ def cluster_model(
         seed=config.seed,
         previous=previous,
     )
-    scan = render_scan(scan_k(sample.embeddings, [k for k in config.scan if 1 < k < count], seed=config.seed))
+    distinct = len(np.unique(sample.embeddings, axis=0))
+    scan = render_scan(scan_k(sample.embeddings, [k for k in config.scan if 1 < k < distinct], seed=config.seed))
     context.log.info("how other numbers of clusters would do:\n" + scan)
     points, how = project(fitted.model, sample.embeddings, method="pca")
     with tempfile.TemporaryDirectory() as folder:

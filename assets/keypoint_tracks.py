@@ -54,6 +54,7 @@ def keypoint_tracks(
     # A running hour ends, for now, where raw_video could see.
     stop = min(stop, grid.first_sample_at_or_after(max(from_datetime(row["end_time"]) for row in rows)))
     follower = tracker.build()
+    problems: list[str] = []
     samples = sample_frames(
         pieces_of(rows),
         open_uri,
@@ -61,7 +62,7 @@ def keypoint_tracks(
         first - grid.preroll,
         stop,
         threads=recordings.decode_threads,
-        on_problem=context.log.warning,
+        on_problem=problems.append,
     )
     began, cpu_began = time.perf_counter(), time.process_time()
     visible = 0.0
@@ -77,6 +78,8 @@ def keypoint_tracks(
             else:
                 frames.write(to_table(batch, hour.camera, grid))
     seconds = time.perf_counter() - began
+    for problem in problems:
+        context.log.warning(problem)
     observed_s = tracks.rows * grid.stride * grid.step_s
     yield dg.MaterializeResult(
         asset_key="keypoint_tracks",
@@ -85,6 +88,7 @@ def keypoint_tracks(
             "tracker": follower.tracker_id,
             "observed_s": observed_s,
             "visible_share": visible / tracks.rows if tracks.rows else 0.0,
+            "decoding_problems": len(problems),
             "wall_s": seconds,
             "cpu_s": time.process_time() - cpu_began,
             "real_time_factor": observed_s / seconds if seconds else 0.0,

@@ -30,8 +30,9 @@ def segment_embeddings(
 ) -> dg.MaterializeResult:
     import numpy as np
     import pyarrow as pa
-    from laps.embedding import FrozenTransformer
+    from threadpoolctl import threadpool_limits
 
+    from laps.embedding import FrozenTransformer
     from laps.tokenizer import load
 
     hour, files = camera_hour(context), store.open()
@@ -49,7 +50,9 @@ def segment_embeddings(
     else:
         embedder = FrozenTransformer.load(registry.folder(EMBEDDER, chosen.embedder))
     codes = [np.asarray(sequence, np.int64) for sequence in primitives["codes"].to_pylist()]
-    embeddings = embedder.embed(codes, vectors)
+    # Sequences are short: more threads would spend more time meeting than computing.
+    with threadpool_limits(1):
+        embeddings = embedder.embed(codes, vectors)
     count = primitives.num_rows
     rows = pa.table(
         {

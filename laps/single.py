@@ -19,7 +19,7 @@ from laps.observe import observe
 from laps.recordings import describe_range
 from laps.sampling import covered, pieces_of, sample_frames
 from laps.segments import segment_file
-from laps.timegrid import NS_PER_S, SampleGrid, parse_utc, to_datetime
+from laps.timegrid import NS_PER_S, SampleGrid, from_datetime, parse_utc, to_datetime
 from laps.tokenizer import MotionTokenizer
 from laps.trackers import Tracker
 from laps.tracks import TrackWindows
@@ -97,7 +97,8 @@ def read_recording(path: Path, grid: SampleGrid) -> Recording:
     end_ns = max(piece.stop_ns for piece in pieces)
     return Recording(
         path=path,
-        rows=rows,
+        # What lies behind the last frame is the search range, not the file.
+        rows=[row for row in rows if from_datetime(row["start_time"]) < end_ns],
         duration_s=(end_ns - START_NS) / NS_PER_S,
         first=grid.first_sample_at_or_after(START_NS),
         stop=grid.first_sample_at_or_after(end_ns),

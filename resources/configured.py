@@ -6,7 +6,7 @@ The classes hold only configuration; what they construct lives in the plain modu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 from pydantic import Field
@@ -67,6 +67,7 @@ class TrackerResource(dg.ConfigurableResource):
         default="",
         description="cotracker only: path of a checkpoint. Empty: torch hub's CoTracker3 online weights.",
     )
+    variant: Literal["online", "offline"] = Field(default="online", description="cotracker only: which CoTracker3.")
     device: str = Field(default="auto", description="cotracker only: auto, cuda or cpu.")
     batch_windows: int = Field(default=8, ge=1, description="cotracker only: windows in one batch.")
 
@@ -78,7 +79,9 @@ class TrackerResource(dg.ConfigurableResource):
         if self.kind == "cotracker":
             from laps.trackers.cotracker import CoTracker
 
-            return CoTracker(checkpoint=self.checkpoint or None, device=self.device, batch_windows=self.batch_windows)
+            return CoTracker(
+                self.checkpoint or None, variant=self.variant, device=self.device, batch_windows=self.batch_windows
+            )
         raise InputError(f"there is no tracker {self.kind!r}", fix="Choose flow or cotracker.")
 
 
