@@ -21,7 +21,7 @@ def ensure_home() -> Path:
     settings = home / "dagster.yaml"
     if not settings.exists():
         temporary = home / f".dagster.yaml.{os.getpid()}"
-        temporary.write_text(SETTINGS.read_text())
+        temporary.write_text(SETTINGS.read_text().replace("CORES", str(os.cpu_count() or 1)))
         temporary.replace(settings)
     return home
 

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from laps.errors import InputError, NotProcessedError
 from laps.tables import (
-    CLUSTER_ASSIGNMENTS,
-    KEYFRAMES,
     KEYPOINT_TRACKS,
-    LATENT_STREAM,
     SEGMENT_EMBEDDINGS,
-    Table,
 )
-from laps.timegrid import CameraHour
+from laps.timegrid import CameraHour, from_datetime
 from laps_dagster.runs import Outcome, Runner, Task
-from resources.freshness import Freshness, registrations
-from resources.models import CALIBRATION, CLUSTER_MODEL, TOKENIZER, ModelRegistry, Release
+from laps_dagster.stages import ASSIGN, CUT, ENCODE, OBSERVE, SEGMENT, TRACK, OutOfDate, Stage
+from resources.freshness import registrations
+from resources.models import ModelRegistry, Release
 from resources.recordings import Recordings
 from resources.store import Store
 
@@ -61,28 +59,6 @@ class Progress:
     @property
     def failures(self) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if not outcome.ok]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A job over hours: its last table, and what that is made from."""
-
-    job: str
-    result: Table
-    tables: tuple[Table, ...] = ()
-    with_previous: bool = False
-    recordings: bool = False
-    models: tuple[str, ...] = ()
-
-
-TRACK = Stage("track", KEYFRAMES, recordings=True)
-ENCODE = Stage("encode", LATENT_STREAM, tables=(KEYPOINT_TRACKS,))
-OBSERVE = Stage("observe", LATENT_STREAM, tables=(KEYPOINT_TRACKS,), recordings=True)
-CUT = Stage("cut", SEGMENT_EMBEDDINGS, tables=(LATENT_STREAM,), with_previous=True, models=(CALIBRATION,))
-SEGMENT = Stage(
-    "segment", CLUSTER_ASSIGNMENTS, tables=(LATENT_STREAM,), with_previous=True, models=(CALIBRATION, CLUSTER_MODEL)
-)
-ASSIGN = Stage("assign", CLUSTER_ASSIGNMENTS, tables=(SEGMENT_EMBEDDINGS,), models=(CLUSTER_MODEL,))
 
 
 def hours_to_close(hours: Sequence[CameraHour]) -> list[CameraHour]:
@@ -123,7 +99,9 @@ class Backfill:
     def __init__(self, store: Store, hours: Sequence[CameraHour], options: Options, progress: Progress) -> None:
         self.store = store
         self.hours = list(hours)
-        self.closing = hours_to_close(hours)
+        # The hour after the one that is running is no partition yet; what is open stays open until then.
+        now_ns = from_datetime(datetime.now(UTC))
+        self.closing = [hour for hour in hours_to_close(hours) if hour.start_ns <= now_ns]
         self.options = options
         self.progress = progress
         self.registry = ModelRegistry(store)
@@ -135,6 +113,7 @@ class Backfill:
 
         Raises NotProcessedError when a step that all hours depend on failed.
         """
+        self.store.remove_leftovers()
         with self.runner:
             return self._run()
 
@@ -202,36 +181,13 @@ class Backfill:
     def _hours(self, stage: Stage, hours: Sequence[CameraHour], *, redo: bool = True) -> None:
         chosen = list(hours)
         if self.options.only_missing or not redo:
-            chosen = Freshness(self.store).out_of_date(chosen, self._result(stage), self._inputs(stage))
+            registered = registrations(self.recordings, {hour.camera for hour in self.hours})
+            chosen = OutOfDate(self.store, self.options.release, registered).hours(stage, chosen)
         if not chosen:
             self.progress.report(f"{stage.job}: nothing to do")
             return
         tasks = [Task(stage.job, hour.key, resources=self._resources()) for hour in chosen]
         self.progress.outcomes += self.runner.run_all(tasks, done=self._report)
-
-    def _result(self, stage: Stage) -> Callable[[CameraHour], str]:
-        return lambda hour: self.store.partition_path(stage.result, hour, self._model(stage.result))
-
-    def _inputs(self, stage: Stage) -> Callable[[CameraHour], list[str]]:
-        """Everything that an hour of a stage is made from: recordings, tables, and the release's models."""
-        touching = registrations(self.recordings, {hour.camera for hour in self.hours}) if stage.recordings else {}
-
-        def paths(hour: CameraHour) -> list[str]:
-            found = list(touching.get(hour, []))
-            read = (hour, hour.previous) if stage.with_previous else (hour,)
-            found += [
-                self.store.partition_path(table, one, self._model(table)) for table in stage.tables for one in read
-            ]
-            found += [self.registry.slot_path(self.options.release, slot, hour.camera) for slot in stage.models]
-            return found
-
-        return paths
-
-    def _model(self, table: Table) -> str | None:
-        if table.model_level is None:
-            return None
-        release = self.registry.release(self.options.release)
-        return release.name if table.model_level == "release" else release.require(TOKENIZER)
 
     def _step(
         self,

@@ -8,11 +8,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
+
+from laps_dagster.instance import open_instance
+from laps_dagster.processes import TAG, fail_lost_run, fail_lost_runs, identity
 
 # Dagster's own console log repeats every event; the instance keeps them all, and a failure is printed by the caller.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -42,7 +46,7 @@ class Outcome:
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def execute(task: Task, threads: int | None = None) -> Outcome:
+def execute(task: Task, threads: int | None = None, run_id: str | None = None) -> Outcome:
     """Make one run in this process, with so many threads for numerical work."""
     if threads is not None:
         _use_threads(threads)
@@ -50,7 +54,6 @@ def execute(task: Task, threads: int | None = None) -> Outcome:
 
     from laps.timegrid import CameraHour
     from laps_dagster.definitions import defs
-    from laps_dagster.instance import open_instance
 
     partition: str | None = task.partition
     if partition and "|" in partition:
@@ -58,13 +61,19 @@ def execute(task: Task, threads: int | None = None) -> Outcome:
 
         partition = multi_partition_key(CameraHour.parse(partition))
     config = {**QUIET, "ops": task.ops, "resources": task.resources}
-    with open_instance() as instance:
-        result = defs.resolve_job_def(task.job).execute_in_process(
-            run_config=config,
-            instance=instance,
-            partition_key=partition,
-            raise_on_error=False,
-        )
+    try:
+        with open_instance() as instance:
+            result = defs.resolve_job_def(task.job).execute_in_process(
+                run_config=config,
+                instance=instance,
+                partition_key=partition,
+                raise_on_error=False,
+                run_id=run_id,
+                tags={TAG: identity() or ""},
+            )
+    except dg.DagsterError as error:
+        # The run could not even begin: an hour that is no partition, a configuration that does not fit.
+        return Outcome(task, False, error=str(error).strip().splitlines()[0])
     metadata: dict[str, dict[str, Any]] = {}
     for event in result.get_asset_materialization_events():
         entries = event.step_materialization_data.materialization.metadata
@@ -108,6 +117,8 @@ class Runner:
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Runner:
+        with open_instance() as instance:
+            fail_lost_runs(instance)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,9 +152,10 @@ class Runner:
         pool = self._started()
         futures: dict[Future[Outcome], int] = {}
         crashed: list[int] = []
+        run_ids = {index: str(uuid.uuid4()) for index in tasks}
         try:
             for index, task in tasks.items():
-                futures[pool.submit(execute, task, threads)] = index
+                futures[pool.submit(execute, task, threads, run_ids[index])] = index
         except BrokenProcessPool:
             crashed = [index for index in tasks if index not in futures.values()]
         for future in as_completed(futures):
@@ -157,6 +169,9 @@ class Runner:
                     done(outcomes[index])
         if crashed:
             self._stop()
+            with open_instance() as instance:
+                for index in crashed:
+                    fail_lost_run(instance, run_ids[index], "its worker process died (a crash, or out of memory)")
         return sorted(crashed)
 
     def _started(self) -> ProcessPoolExecutor:

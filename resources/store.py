@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -135,9 +136,22 @@ class Store:
         base = self._base.rstrip("/") + "/"
         times = {}
         for path, info in found.items():
-            when = info.get("mtime", info.get("LastModified", info.get("created")))
+            when = info.get("mtime", info.get("LastModified", info.get("created"))) or 0.0
             times[path.removeprefix(base)] = when.timestamp() if hasattr(when, "timestamp") else float(when)
         return times
+
+    def remove_leftovers(self, older_than_s: float = 86_400.0) -> int:
+        """Delete the temporary files of killed runs on a local disk; returns how many there were."""
+        if not self.is_local:
+            return 0
+        before = time.time() - older_than_s
+        count = 0
+        for file in Path(self.root).rglob(".tmp-*"):
+            with contextlib.suppress(FileNotFoundError):  # its run finished just now
+                if file.stat().st_mtime < before:
+                    file.unlink()
+                    count += 1
+        return count
 
     @contextmanager
     def staged(self, path: str) -> Iterator[Path]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from laps_dagster import runs
 from laps_dagster.cli.backfill import register_cameras
-from laps_dagster.runs import Outcome, Runner, Task
+from laps_dagster.instance import open_instance
+from laps_dagster.processes import identity, is_gone
+from laps_dagster.runs import Outcome, Runner, Task, execute
 
 HOUR = "cam1|2026-01-05-09:00"
 
@@ -35,17 +39,57 @@ def test_outcomes_come_in_order_and_failures_say_why() -> None:
     assert sorted(map(str, told)) == sorted(map(str, outcomes))
 
 
-def crash_on_nine(task: Task, threads: int | None = None) -> Outcome:
-    """Stands where a codec's crash would: the process dies in the middle of one partition's run."""
+def crash_at_nine(task: Task, threads: int | None = None, run_id: str | None = None) -> Outcome:
+    """A run whose process dies in the middle of one hour's tracking, as a codec's crash would make it."""
     if task.partition == HOUR:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return Outcome(task, True)
+        import laps.observe
+
+        laps.observe.observe = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    return execute(task, threads, run_id)
 
 
 def test_a_crash_ends_its_own_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "execute", crash_on_nine)
-    tasks = [Task("track", f"cam1|2026-01-05-{hour:02}:00") for hour in (8, 9, 10, 11)]
+    tasks = [Task("track", f"cam1|2026-01-05-{hour:02}:00") for hour in (8, 9, 10)]
     with Runner(workers=2) as runner:
+        monkeypatch.setattr(runs, "execute", crash_at_nine)
         outcomes = runner.run_all(tasks)
-    assert [outcome.ok for outcome in outcomes] == [True, False, True, True]
-    assert "worker process died" in outcomes[1].error
+        assert [outcome.ok for outcome in outcomes] == [True, False, True]
+        assert "worker process died" in outcomes[1].error
+        # The dead runs are failed, and gave back their places in the pool: the hour can run again.
+        with open_instance() as instance:
+            statuses = [run.status.value for run in instance.get_runs()]
+            assert "STARTED" not in statuses and "FAILURE" in statuses
+            assert instance.event_log_storage.get_concurrency_info("decode").active_slot_count == 0
+        monkeypatch.setattr(runs, "execute", execute)
+        assert runner.run_all([Task("track", HOUR)])[0].ok
+
+
+def test_runs_that_a_killed_process_left_are_failed_at_the_next_start() -> None:
+    code = f"from tests.test_runs import *; crash_at_nine(Task('track', {HOUR!r}))"
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with open_instance() as instance:
+        assert [run.status.value for run in instance.get_runs()] == ["STARTED"]
+    with Runner():
+        pass
+    with open_instance() as instance:
+        assert [run.status.value for run in instance.get_runs()] == ["FAILURE"]
+        assert instance.event_log_storage.get_concurrency_info("decode").active_slot_count == 0
+
+
+def test_an_hour_that_is_no_partition_is_an_outcome() -> None:
+    outcome = execute(Task("track", "cam1|2025-01-05-09:00"))
+    assert not outcome.ok
+    assert "2025-01-05-09:00" in outcome.error
+
+
+def test_processes_are_told_apart() -> None:
+    mine = identity()
+    assert mine is not None and not is_gone(mine)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        theirs = identity(child.pid)
+        assert theirs is not None and not is_gone(theirs)
+        child.kill()
+    assert is_gone(theirs)
+    elsewhere = theirs.split()
+    assert not is_gone(" ".join(["another-host", *elsewhere[1:]])), "another machine's processes cannot be judged"

@@ -57,8 +57,9 @@ def backfill(
         Recordings(store), cameras, parse_utc(start) if start else None, parse_utc(stop) if stop else None
     )
     if dry_run:
+        filmed = {hour for camera in {hour.camera for hour in hours} for hour in Recordings(store).hours(camera)}
         for hour in hours_to_close(hours):
-            click.echo(f"{hour.key}{'' if hour in hours else '  (no footage; closes the hour before)'}")
+            click.echo(f"{hour.key}{'' if hour in filmed else '  (no footage; closes the hour before)'}")
         return
     register_cameras(sorted({hour.camera for hour in hours}))
     if new_release:

@@ -1,0 +1,67 @@
+"""Telling whether the process that made a run is still there.
+
+A worker that is killed cannot say so: its run stays STARTED and keeps its place in the pools, for ever. Each run
+therefore carries the identity of its process, and the next backfill on the same machine fails the runs whose process
+is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+TAG = "laps/process"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def identity(pid: int | None = None) -> str | None:
+    """Host, boot, number and start of a process; None when there is no such process."""
+    pid = os.getpid() if pid is None else pid
+    host = socket.gethostname()
+    if not _BOOT_ID.exists():  # not Linux: a number that is used again cannot be told apart
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        return f"{host} - {pid} -"
+    try:
+        # The name, in parentheses, may hold anything; the start time is the 20th field behind it.
+        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return f"{host} {_BOOT_ID.read_text().strip()} {pid} {started}"
+
+
+def is_gone(known: str) -> bool:
+    """Whether the process of an identity has ended; False where this machine cannot know."""
+    host, _, pid, _ = known.split()
+    return host == socket.gethostname() and identity(int(pid)) != known
+
+
+def fail_lost_run(instance: DagsterInstance, run_id: str, reason: str) -> None:
+    """Mark a run as failed whose process is gone, and free its places in the pools."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and not run.is_finished:
+        instance.report_run_failed(run, reason)
+    if run is not None:
+        instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+
+
+def fail_lost_runs(instance: DagsterInstance) -> list[str]:
+    """Do so for all runs that earlier, killed processes of this machine left behind; returns their ids."""
+    import dagster as dg
+
+    lost = []
+    unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
+        if TAG in run.tags and is_gone(run.tags[TAG]):
+            fail_lost_run(instance, run.run_id, "its process is gone: killed, out of memory, or the machine restarted")
+            lost.append(run.run_id)
+    return lost

@@ -1,0 +1,114 @@
+"""What the tables of an hour are made from, and the jobs that make them.
+
+The asset graph says the same to Dagster; here it serves ``laps backfill --only missing``, which asks of every hour
+whether a table is missing or older than something it is made from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from laps import tables
+from laps.tables import Table
+from laps.timegrid import NS_PER_S, CameraHour
+from resources.freshness import Freshness
+from resources.models import CALIBRATION, CLUSTER_MODEL, TOKENIZER, ModelRegistry
+from resources.store import Store
+
+
+@dataclass(frozen=True)
+class Made:
+    """A table and what an hour of it is made from.
+
+    Attributes:
+        table: the table.
+        this_hour: tables of the same hour.
+        both_hours: tables of the same hour and of the one before.
+        models: slots of the release.
+    """
+
+    table: Table
+    this_hour: tuple[Table, ...] = ()
+    both_hours: tuple[Table, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A job over hours and the tables that it makes."""
+
+    job: str
+    makes: tuple[Made, ...]
+
+
+_RAW_VIDEO = Made(tables.RAW_VIDEO)
+_TRACKS = Made(tables.KEYPOINT_TRACKS, this_hour=(tables.RAW_VIDEO,))
+_KEYFRAMES = Made(tables.KEYFRAMES, this_hour=(tables.RAW_VIDEO,))
+_LATENT = Made(tables.LATENT_STREAM, this_hour=(tables.KEYPOINT_TRACKS,))
+_SEGMENTS = Made(tables.SEGMENTS, both_hours=(tables.LATENT_STREAM,), models=(CALIBRATION,))
+_CLIPS = Made(tables.CLIPS, this_hour=(tables.SEGMENTS,), both_hours=(tables.RAW_VIDEO,))
+_EMBEDDINGS = Made(tables.SEGMENT_EMBEDDINGS, this_hour=(tables.SEGMENTS,))
+_FEATURES = Made(tables.VISUAL_FEATURES, this_hour=(tables.SEGMENTS,), both_hours=(tables.KEYFRAMES,))
+_ASSIGNMENTS = Made(tables.CLUSTER_ASSIGNMENTS, this_hour=(tables.SEGMENT_EMBEDDINGS,), models=(CLUSTER_MODEL,))
+
+TRACK = Stage("track", (_RAW_VIDEO, _TRACKS, _KEYFRAMES))
+ENCODE = Stage("encode", (_LATENT,))
+OBSERVE = Stage("observe", (*TRACK.makes, _LATENT))
+CUT = Stage("cut", (_SEGMENTS, _CLIPS, _EMBEDDINGS, _FEATURES))
+ASSIGN = Stage("assign", (_ASSIGNMENTS,))
+SEGMENT = Stage("segment", (*CUT.makes, _ASSIGNMENTS))
+
+
+class OutOfDate:
+    """Which hours a stage has still to make, for one release.
+
+    Args:
+        store: the store.
+        release: name of the release; empty before there is one.
+        registered: paths of the register's rows that touch each hour.
+    """
+
+    def __init__(self, store: Store, release: str, registered: dict[CameraHour, list[str]]) -> None:
+        self.store = store
+        self.registered = registered
+        self.fresh = Freshness(store)
+        self.registry = ModelRegistry(store)
+        self.release = self.registry.release(release) if release else None
+
+    def hours(self, stage: Stage, hours: Iterable[CameraHour]) -> list[CameraHour]:
+        """The hours of which a table is missing, or older than something it is made from."""
+        hours = list(hours)
+        stale: set[CameraHour] = set()
+        for made in stage.makes:
+            stale.update(self.fresh.out_of_date(hours, self._path_of(made.table), self._inputs_of(made)))
+        if _RAW_VIDEO in stage.makes:
+            stale.update(hour for hour in hours if self._was_running(hour))
+        return [hour for hour in hours if hour in stale]
+
+    def _was_running(self, hour: CameraHour) -> bool:
+        """Whether an hour that is over was described before it ended."""
+        described = self.fresh.written(self._path_of(tables.RAW_VIDEO)(hour))
+        end_s = hour.stop_ns / NS_PER_S
+        return described is not None and described < end_s <= time.time()
+
+    def _path_of(self, table: Table) -> Callable[[CameraHour], str]:
+        model = None
+        if self.release is not None and table.model_level is not None:
+            model = self.release.name if table.model_level == "release" else self.release.require(TOKENIZER)
+        return lambda hour: self.store.partition_path(table, hour, model)
+
+    def _inputs_of(self, made: Made) -> Callable[[CameraHour], Iterator[str]]:
+        def paths(hour: CameraHour) -> Iterator[str]:
+            if made.table is tables.RAW_VIDEO:
+                yield from self.registered.get(hour, [])
+            for table in (*made.this_hour, *made.both_hours):
+                yield self._path_of(table)(hour)
+            for table in made.both_hours:
+                yield self._path_of(table)(hour.previous)
+            for slot in made.models:
+                if self.release is not None:
+                    yield self.registry.slot_path(self.release.name, slot, hour.camera)
+
+        return paths
