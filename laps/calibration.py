@@ -40,7 +40,8 @@ DEFAULT_METHOD = "log_energy"
 DEFAULT_HYSTERESIS = 0.8
 CALIBRATION_VERSION = 1
 
-MIN_SAMPLES = 100  # fewer values than this (10 s at 10 Hz) are no basis for a threshold
+MIN_SAMPLES = 20  # fewer values than this (2 s at 10 Hz) are no basis for a threshold at all
+TRUSTED_SAMPLES = 100  # with fewer than this (10 s at 10 Hz) there is one, and not much to be said for it
 SEGMENTS_PER_MINUTE = (1.0, 60.0)
 ACTIVE_SHARE = (0.05, 0.95)
 MIN_YOUDEN_J = 0.1  # of the sweep; below, the signal hardly knows the pseudo-labels
@@ -395,6 +396,8 @@ def _find(
         labels = velocity[both] > label_threshold
 
     problems: list[str] = []
+    if count < TRUSTED_SAMPLES:
+        problems.append(f"only {count} samples have an energy, too few to tell rest from motion reliably")
     model: _TwoStates | None = None
     valley: float | None = None
     if method == "sweep":

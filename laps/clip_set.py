@@ -46,7 +46,7 @@ def cut_primitives(
         open: opens a uri as a seekable binary file.
         reencode: encode anew instead of copying the compressed pictures.
     """
-    of_recording: dict[Piece, list[tuple[str, int, int]]] = {}
+    of_recording: dict[str, tuple[Piece, list[tuple[str, int, int]]]] = {}
     for primitive in primitives:
         start_ns, end_ns = from_datetime(primitive["start_time"]), from_datetime(primitive["end_time"])
         piece = choose_part(pieces, start_ns=start_ns, end_ns=end_ns)
@@ -54,14 +54,16 @@ def cut_primitives(
             reason = f"raw_video shows no footage between {format_utc(start_ns)} and {format_utc(end_ns)}"
             yield PrimitiveClip(primitive["segment_id"], reason=reason)
         else:
-            of_recording.setdefault(piece, []).append((primitive["segment_id"], start_ns, end_ns))
-    for piece, wanted in of_recording.items():
+            _, wanted = of_recording.setdefault(piece.recording_id, (piece, []))
+            wanted.append((primitive["segment_id"], start_ns, end_ns))
+    for piece, wanted in of_recording.values():
         yield from _cut_from(piece, sorted(wanted, key=lambda one: one[1]), open, reencode)
 
 
 def _cut_from(
     piece: Piece, wanted: Sequence[tuple[str, int, int]], open: Opener, reencode: bool
 ) -> Iterator[PrimitiveClip]:
+    done = 0
     try:
         with (
             open(piece.uri) as file,
@@ -72,9 +74,13 @@ def _cut_from(
                 try:
                     info = cutter.cut(out, start_ns=start_ns, end_ns=end_ns, reencode=reencode)
                 except MediaError as error:
-                    yield PrimitiveClip(segment_id, piece.recording_id, reason=str(error))
+                    clip = PrimitiveClip(segment_id, piece.recording_id, reason=str(error))
                 else:
-                    yield PrimitiveClip(segment_id, piece.recording_id, out.getvalue(), info)
+                    clip = PrimitiveClip(segment_id, piece.recording_id, out.getvalue(), info)
+                done += 1
+                yield clip
     except (MediaError, OSError) as error:
-        for segment_id, _, _ in wanted:
-            yield PrimitiveClip(segment_id, piece.recording_id, reason=f"{piece.uri}: {error}")
+        # The file cannot be read on; what was cut before stays cut.
+        reason = str(error) if isinstance(error, MediaError) else f"{piece.uri}: {error}"
+        for segment_id, _, _ in wanted[done:]:
+            yield PrimitiveClip(segment_id, piece.recording_id, reason=reason)

@@ -8,8 +8,9 @@ lists show it; the exact times are therefore returned as well.
 
 Decoded and encoded anew with libx264, every frame at its own time, is what cannot be copied so that every
 browser plays it: other codecs than :data:`COPY_CODECS`, other pictures than 8-bit 4:2:0, files without
-timestamps of presentation, damaged packets, and streams where playing cannot begin cleanly at the keyframe
-(open groups of pictures, intra refresh). Sound is left out.
+timestamps of presentation, damaged packets, streams where playing cannot begin cleanly at the keyframe (open
+groups of pictures, intra refresh), and clips whose keyframe is more than :data:`MAX_LEAD_IN_S` away. Sound is left
+out. Memory depends on the length of the clip, not on the distance between keyframes.
 
 Frame times are those of :mod:`laps.video`: recording start + (pts - pts of the first frame shown).
 """
@@ -41,6 +42,9 @@ from laps.video import decode, probe
 # What Chromium, Firefox and Safari play from mp4 without special hardware. HEVC is not among it.
 COPY_CODECS: frozenset[str] = frozenset({"h264", "vp9", "av1"})
 COPY_PIXEL_FORMATS: frozenset[str] = frozenset({"yuv420p", "yuvj420p"})
+# Browsers decode the lead-in before they show anything. Cameras set a keyframe every second to every ten; recordings
+# of screens may have a single one.
+MAX_LEAD_IN_S = 15
 
 # H.264 and HEVC decoders hold at most 16 pictures back, so no picture follows more than 16 that are shown later.
 _MAX_REORDER = 16
@@ -94,13 +98,17 @@ def choose_part(parts: Iterable[Part], *, start_ns: int, end_ns: int) -> Part | 
 
     A clip is cut from one file. A primitive that spans two recordings is cut from the one that holds its larger
     part (the earlier one when they hold the same), and the clip is shorter than the primitive, as its frame times
-    say. None when no part touches the range.
+    say. Parts of one recording may overlap, as those of neighbouring hours do; time counts once. None when no part
+    touches the range.
     """
     held_ns: dict[str, int] = {}
     first: dict[str, Part] = {}
+    counted_to_ns: dict[str, int] = {}
     for part in sorted(parts, key=lambda part: part.start_ns):
-        overlap_ns = min(part.stop_ns, end_ns) - max(part.start_ns, start_ns)
+        begin_ns = max(part.start_ns, counted_to_ns.get(part.recording_id, start_ns))
+        overlap_ns = min(part.stop_ns, end_ns) - begin_ns
         if overlap_ns > 0:
+            counted_to_ns[part.recording_id] = begin_ns + overlap_ns
             held_ns[part.recording_id] = held_ns.get(part.recording_id, 0) + overlap_ns
             first.setdefault(part.recording_id, part)
     if not first:
@@ -172,11 +180,19 @@ class ClipCutter:
             self._container: Any = av.open(file, "r", metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"cannot be opened as a video ({error})", where=name) from error
-        self._stream: Any = next(
+        videos = (
             stream
             for stream in self._container.streams.video
             if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None
         )
+        self._stream: Any = next(videos, None)
+        if self._stream is None:
+            self._container.close()
+            raise MediaError(
+                "there is no video stream in the file any more",
+                where=name,
+                fix="It changed while it was read; cut again once it is complete.",
+            )
         for other in self._container.streams:
             if other is not self._stream:
                 other.discard = Discard.all
@@ -237,8 +253,11 @@ class ClipCutter:
         elapsed = (pts - self._first_pts) * self._time_base * NS_PER_S
         return self.recording_start_ns + elapsed.numerator // elapsed.denominator
 
-    def _read_packets(self, start_ns: int, end_ns: int) -> list[Any]:
-        """Packets in decoding order from a keyframe at or before ``start_ns`` to all that are shown before the end."""
+    def _read_packets(self, start_ns: int, end_ns: int) -> list[Any] | None:
+        """Packets in decoding order from a keyframe at or before ``start_ns`` to all that are shown before the end.
+
+        None when that keyframe is too far away.
+        """
         elapsed = Fraction(start_ns - self.recording_start_ns, NS_PER_S) / self._time_base
         target = self._first_pts + elapsed.numerator // elapsed.denominator
         # Some containers land after the place that was asked for: ask for earlier ones until a keyframe is in time.
@@ -247,11 +266,11 @@ class ClipCutter:
             if position <= self._first_pts:
                 break
             self._container.seek(position, stream=self._stream)
-            packets = self._packets_from_keyframe(target, end_ns)
-            if packets:
+            packets = self._packets_from_keyframe(target, start_ns, end_ns)
+            if packets is None or packets:
                 return packets
         self._rewind()
-        return self._packets_from_keyframe(None, end_ns)
+        return self._packets_from_keyframe(None, start_ns, end_ns)
 
     def _rewind(self) -> None:
         """Back to the very first packet, which may come before the first frame that is shown."""
@@ -260,23 +279,40 @@ class ClipCutter:
         except av.error.PermissionError:  # FLV knows no time before its first frame
             self._container.seek(self._first_pts, stream=self._stream)
 
-    def _packets_from_keyframe(self, target: int | None, end_ns: int) -> list[Any]:
-        """The packets from the next keyframe on; none when that keyframe is shown after ``target``."""
+    def _packets_from_keyframe(self, target: int | None, start_ns: int, end_ns: int) -> list[Any] | None:
+        """The packets from the last keyframe at or before ``start_ns`` on, reading from here.
+
+        Empty when the next keyframe is shown after ``target``; None when more than the longest lead-in lies between
+        the last keyframe and the start.
+        """
         packets: list[Any] = []
+        latest: int | None = None
         beyond = 0
         jump = int(_CLOCK_JUMP_S / self._time_base)
+        longest = int(MAX_LEAD_IN_S / self._time_base)
         for packet in self._container.demux(self._stream):
-            if not packet.size or (not packets and not packet.is_keyframe):
+            if not packet.size or (latest is None and not packet.is_keyframe):
                 continue
-            if packet.pts is None or (not packets and target is not None and packet.pts > target):
+            if packet.pts is None or (latest is None and target is not None and packet.pts > target):
                 return []
-            if packets and packet.pts < packets[-1].pts - jump:
+            if latest is not None and packet.pts < latest - jump:
                 break  # the clock was set back: what follows belongs to another time
+            latest = packet.pts
+            time_ns = self._time_ns(packet.pts)
+            if packet.is_keyframe and time_ns <= start_ns:
+                packets.clear()  # the clip begins here or later
+            elif not packets and not packet.is_keyframe:  # the last keyframe is too far away already
+                if time_ns >= start_ns:
+                    return None
+                continue
+            elif packets and time_ns < start_ns and packet.pts - packets[0].pts > longest:
+                packets.clear()
+                continue
             packets.append(packet)
-            beyond = beyond + 1 if self._time_ns(packet.pts) >= end_ns else 0
+            beyond = beyond + 1 if time_ns >= end_ns else 0
             if beyond > _MAX_REORDER:
                 break
-        return packets
+        return None if latest is not None and not packets else packets
 
     def _plan_copy(self, start_ns: int, end_ns: int) -> _CopyPlan | None:
         """Which packets to copy; None when a copy would not show exactly the frames asked for."""
@@ -285,6 +321,8 @@ class ClipCutter:
         try:
             packets = self._read_packets(start_ns, end_ns)
         except av.error.FFmpegError:  # decoding passes over damaged places
+            return None
+        if packets is None:
             return None
 
         def wanted(packet: Any) -> bool:
@@ -295,6 +333,8 @@ class ClipCutter:
             return None
         begin = max((i for i, packet in enumerate(packets) if packet.is_keyframe and packet.pts <= first), default=None)
         if begin is None or not self._starts_cleanly(packets[begin]):
+            return None
+        if (first - packets[begin].pts) * self._time_base > MAX_LEAD_IN_S:
             return None
         after_begin = packets[begin:]
         stop = 1 + max(i for i, packet in enumerate(after_begin) if wanted(packet))
@@ -343,7 +383,7 @@ class ClipCutter:
         """Encode the frames as they are displayed (turned upright); None when there are none."""
         side = min(self._info.width_px, self._info.height_px)
         shown: list[int] = []
-        encoded: list[Any] = []
+        waiting: list[Any] = []
         frames = decode(
             self._file, name=self.name, recording_start_ns=self.recording_start_ns, from_ns=start_ns, to_ns=end_ns
         )
@@ -354,12 +394,15 @@ class ClipCutter:
                 if stream is None:
                     stream = self._add_encoder(output, picture)
                 shown.append(self._pts(frame.time_ns))
-                encoded += stream.encode(self._video_frame(picture, stream, shown[-1] - shown[0]))
+                waiting += stream.encode(self._video_frame(picture, stream, shown[-1] - shown[0]))
+                while len(waiting) > 1:
+                    output.mux_one(waiting.pop(0))
             if stream is None:
                 return None
-            encoded += stream.encode(None)
+            waiting += stream.encode(None)
+            # The last one's duration is known only now; the others last until the one after them.
             last_duration = _last_duration(shown, None, self._stream)
-            for packet in encoded:
+            for packet in waiting:
                 packet.duration = last_duration
                 output.mux_one(packet)
         duration = (shown[-1] + last_duration - shown[0]) * self._time_base

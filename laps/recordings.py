@@ -5,7 +5,9 @@ JSON file, a UTC stamp in the file's name, the container's creation time. A file
 with the reason; it never stops its neighbours.
 
 Where recordings of one camera overlap, the one that starts earlier keeps the overlap (then the one registered
-earlier, then the one whose uri sorts first): a file that arrives late does not change what was read before.
+earlier, then the one whose uri sorts first). So a file that arrives late changes nothing that was read before,
+unless it starts earlier than what it overlaps: then it takes the overlap over, and the hours that it touches have to
+be described again.
 """
 
 from __future__ import annotations
@@ -86,13 +88,60 @@ def sidecar_names(name: str) -> tuple[str, str]:
     return sidecar_name(name), f"{stem if dot and '/' not in suffix else name}.json"
 
 
-def resolve_start(name: str, *, option_ns: int | None, sidecar: str | None, info: VideoInfo | None) -> tuple[int, str]:
+@dataclass(frozen=True)
+class Sidecar:
+    """A JSON file that stands beside a recording: ``{"start": "2026-11-21T05:00:00Z"}``, UTF-8.
+
+    Attributes:
+        name: its name or uri; errors call it so.
+        content: what is in it.
+    """
+
+    name: str
+    content: bytes
+
+    def concerns(self, name: str) -> bool:
+        """Whether it is there to say when the recording of this name starts.
+
+        ``a.mp4.json`` always is; ``a.json`` may be about something else, and then has no ``start``.
+        """
+        if self.name == sidecar_name(name):
+            return True
+        try:
+            value = json.loads(self.content)
+        except ValueError:
+            return True
+        return isinstance(value, dict) and "start" in value
+
+    def start_ns(self) -> int:
+        """The start that it gives; InputError when it gives none."""
+        fix = 'It should hold {"start": "2026-11-21T05:00:00Z"} in UTF-8.'
+        try:
+            value = json.loads(self.content)
+        except ValueError as error:
+            raise InputError(f"the sidecar file is no JSON ({error})", where=self.name, fix=fix) from error
+        start = value.get("start") if isinstance(value, dict) else None
+        if not isinstance(start, str):
+            raise InputError('the sidecar file has no text "start"', where=self.name, fix=fix)
+        try:
+            return parse_utc(start)
+        except InputError as error:
+            what = f"the sidecar file's start cannot be used: {error.what}"
+            raise InputError(what, where=self.name, fix=fix) from error
+        except OverflowError as error:
+            what = f"the sidecar file's start {start!r} lies outside the calendar"
+            raise InputError(what, where=self.name, fix=fix) from error
+
+
+def resolve_start(
+    name: str, *, option_ns: int | None, sidecar: Sidecar | None, info: VideoInfo | None
+) -> tuple[int, str]:
     """When the first frame was filmed, and where that is known from.
 
     Args:
         name: file name or uri.
         option_ns: start given by a person, nanoseconds since the epoch.
-        sidecar: content of the sidecar file: ``{"start": "2026-11-21T05:00:00Z"}``.
+        sidecar: the file beside it, where there is one; one that is about something else is passed over.
         info: what the file says about itself, where it can be read.
 
     Returns:
@@ -103,8 +152,8 @@ def resolve_start(name: str, *, option_ns: int | None, sidecar: str | None, info
     """
     if option_ns is not None:
         return option_ns, "option"
-    if sidecar is not None:
-        return _sidecar_start(name, sidecar), "sidecar"
+    if sidecar is not None and sidecar.concerns(name):
+        return sidecar.start_ns(), "sidecar"
     stamp_ns, without_zone = _name_start(name)
     if stamp_ns is not None:
         return stamp_ns, "file_name"
@@ -114,22 +163,6 @@ def resolve_start(name: str, *, option_ns: int | None, sidecar: str | None, info
     if without_zone:
         what += f" (the stamp {without_zone} in its name does not end in Z, so its zone is unknown)"
     raise InputError(what, where=name, fix=_FOUR_WAYS.format(sidecar=sidecar_name(PurePosixPath(name).name)))
-
-
-def _sidecar_start(name: str, content: str) -> int:
-    where = sidecar_name(name)
-    fix = 'It should hold {"start": "2026-11-21T05:00:00Z"}.'
-    try:
-        value = json.loads(content)
-    except json.JSONDecodeError as error:
-        raise InputError(f"the sidecar file is no JSON ({error})", where=where, fix=fix) from error
-    start = value.get("start") if isinstance(value, dict) else None
-    if not isinstance(start, str):
-        raise InputError('the sidecar file has no text "start"', where=where, fix=fix)
-    try:
-        return parse_utc(start)
-    except InputError as error:
-        raise InputError(f"the sidecar file's start cannot be used: {error.what}", where=where, fix=fix) from error
 
 
 def _name_start(name: str) -> tuple[int | None, str | None]:
@@ -157,13 +190,13 @@ def registration_row(
     etag: str | None,
     registered_ns: int,
     option_ns: int | None = None,
-    sidecar: str | None = None,
+    sidecar: Sidecar | None = None,
     first_hour_ns: int | None = None,
 ) -> dict[str, Any]:
     """A row of the table `recordings` for a file that was offered.
 
-    A file that cannot be used (no readable video, no start, a start in the future or before the first hour) gives a
-    row with status ``quarantined`` and the reason.
+    A file that cannot be used (no readable video, no start, a start before the first hour, a start or an end in the
+    future) gives a row with status ``quarantined`` and the reason.
 
     Args:
         file: seekable binary file object.
@@ -174,7 +207,7 @@ def registration_row(
         etag: the store's change marker; without one, modification time and size take its place.
         registered_ns: the present.
         option_ns: start given by a person.
-        sidecar: content of the sidecar file.
+        sidecar: the file beside it, where there is one.
         first_hour_ns: the first hour that has a partition.
 
     Raises:
@@ -182,9 +215,9 @@ def registration_row(
     """
     check_camera(camera)
     marker = etag or f"{modified_ns}-{size_bytes}"
-    identity = "\0".join((camera, uri, str(size_bytes), str(etag if modified_ns is None else modified_ns)))
+    version = f"{size_bytes}\0{etag if modified_ns is None else modified_ns}"
     row: dict[str, Any] = {
-        "recording_id": "r" + hashlib.sha256(identity.encode()).hexdigest()[:16],
+        "recording_id": f"{place_id(camera, uri)}-{hashlib.sha256(version.encode()).hexdigest()[:8]}",
         "camera": camera,
         "uri": uri,
         "status": "ok",
@@ -201,12 +234,19 @@ def registration_row(
         info = _probe(file, uri, row)
         start_ns, row["start_source"] = resolve_start(uri, option_ns=option_ns, sidecar=sidecar, info=info)
         row["start_time"] = to_datetime(start_ns)
+        end_ns = start_ns
         if info is not None:
-            row["end_time"] = to_datetime(start_ns + _length_ns(file, uri, info))
-        _check_start(uri, start_ns, registered_ns, first_hour_ns)
+            end_ns += _length_ns(file, uri, info)
+            row["end_time"] = to_datetime(end_ns)
+        _check_times(uri, start_ns, end_ns, registered_ns, first_hour_ns)
     except (MediaError, InputError) as error:
         _quarantine(row, error)
     return row
+
+
+def place_id(camera: str, uri: str) -> str:
+    """The first part of a recording's id: the same for every version of the file that lay at this uri."""
+    return "r" + hashlib.sha256(f"{camera}\0{uri}".encode()).hexdigest()[:16]
 
 
 def _probe(file: BinaryIO, uri: str, row: dict[str, Any]) -> VideoInfo | None:
@@ -233,12 +273,20 @@ def _length_ns(file: BinaryIO, uri: str, info: VideoInfo) -> int:
     return int(times[-1]) + _interval_ns(info.nominal_fps, times) if times.size else 0
 
 
-def _check_start(uri: str, start_ns: int, registered_ns: int, first_hour_ns: int | None) -> None:
+def _check_times(uri: str, start_ns: int, end_ns: int, registered_ns: int, first_hour_ns: int | None) -> None:
     if start_ns > registered_ns:
         raise InputError(
             f"the recording starts at {format_utc(start_ns)}, which is in the future",
             where=uri,
             fix="Check the camera's clock, or give the right --start.",
+        )
+    if end_ns > registered_ns:
+        raise InputError(
+            f"the recording starts at {format_utc(start_ns)} and would end at {format_utc(end_ns)}, "
+            "which is in the future",
+            where=uri,
+            fix="Check the camera's clock, or give the right --start; if it is still being recorded, register it "
+            "again when it is done.",
         )
     if first_hour_ns is not None and start_ns < first_hour_ns:
         raise InputError(
@@ -291,12 +339,20 @@ def describe_range(
         start_ns: start of the range.
         stop_ns: end of the range (exclusive).
         grid: its ``max_age_s`` (at least two frame intervals) is the longest step between frames that is no gap.
-        recordings: rows of the table `recordings`.
+        recordings: rows of the table `recordings`; superseded ones are passed over.
         open: opens a uri as a seekable binary file.
+
+    Raises:
+        OSError: a URL cannot be read for another reason than that the file is gone. A network that is down must not
+            be stored as footage that is corrupt; a local file that cannot be read is a ``corrupt`` row.
     """
     rows: list[dict[str, Any]] = []
     footage: list[_Footage] = []
-    mine = [row for row in recordings if row["camera"] == camera and row["start_time"] is not None]
+    mine = [
+        row
+        for row in recordings
+        if row["camera"] == camera and row["start_time"] is not None and row["status"] != "superseded"
+    ]
     for recording in in_order(mine):
         begin_ns = _ns(recording["start_time"])
         claimed_ns = None if recording["end_time"] is None else _ns(recording["end_time"])
@@ -319,6 +375,15 @@ def describe_range(
             continue
         except MediaError as error:
             rows += _corrupt_rows(recording, begin_ns, claimed_ns or stop_ns, start_ns, stop_ns, str(error))
+            continue
+        except OSError as error:
+            if "://" in recording["uri"]:
+                raise
+            reason = (
+                f"{recording['uri']}: the file cannot be read ({error.strerror or error}). Make it readable for this "
+                "user and materialize the hour again."
+            )
+            rows += _corrupt_rows(recording, begin_ns, claimed_ns or stop_ns, start_ns, stop_ns, reason)
             continue
         one = _Footage(recording, begin_ns, claimed_ns, scan, grid.max_age_ns)
         if scan.problem and not scan.truncated:
@@ -367,7 +432,7 @@ class _Run:
 
     footage: _Footage
     times_ns: np.ndarray
-    instead: list[str] | None = None
+    instead: list[_Footage] | None = None
 
     @property
     def first_ns(self) -> int:
@@ -397,7 +462,7 @@ def _assign(footage: Sequence[_Footage]) -> list[_Run]:
             run = _Run(one, times[begin:end])
             if covered[begin]:
                 run.instead = [
-                    earlier.uri
+                    earlier
                     for earlier in footage[:place]
                     if any(first <= run.last_ns and last >= run.first_ns for first, last in earlier.sections)
                 ]
@@ -459,9 +524,20 @@ def _overlap_rows(run: _Run, start_ns: int, stop_ns: int) -> list[dict[str, Any]
         return []
     begin = int(times[0]) if run.first_ns >= start_ns else start_ns
     end = stop_ns if run.last_ns >= stop_ns else min(stop_ns, run.last_ns + one.interval_ns)
-    others = " and ".join(run.instead or [])
-    reason = f"{others} covers this time and is used instead, because it starts earlier"
+    reason = "; ".join(
+        f"{other.uri} covers this time and is used instead, because it {_why_first(other, one)}"
+        for other in run.instead or []
+    )
     return [_row(run, times, begin, end, status="overlap", used=False, reason=reason)]
+
+
+def _why_first(kept: _Footage, other: _Footage) -> str:
+    """Which part of the rule of :func:`in_order` decided."""
+    if kept.begin_ns < other.begin_ns:
+        return "starts earlier"
+    if _ns(kept.recording["registered_at"]) < _ns(other.recording["registered_at"]):
+        return "starts at the same time and was registered earlier"
+    return "starts at the same time and its name sorts first"
 
 
 def _gap_row(

@@ -177,15 +177,24 @@ _SCORE_ENCODER = Column(
 
 RECORDINGS = Table(
     name="recordings",
-    description="One row for each video file that was offered, accepted or quarantined. Files are never copied.",
-    key=("recording_id",),
+    description=(
+        "One row for each video file that was offered, accepted or quarantined, and one for each start at which its "
+        "footage stood before it was corrected. Files are never copied."
+    ),
+    key=("recording_id", "start_time"),
     partitioned="camera",
     columns=(
-        Column("recording_id", "string", "Hash of camera, uri, size and modification time."),
+        Column("recording_id", "string", "Hash of camera and uri, and hash of size and modification time."),
         _CAMERA,
         Column("uri", "string", "Where the file lies: an absolute path or a URL that fsspec reads."),
-        Column("status", "string", "ok, or quarantined with the reason beside it.", values=("ok", "quarantined")),
-        Column("reason", "string", "Why the file is quarantined.", nullable=True),
+        Column(
+            "status",
+            "string",
+            "ok; quarantined (cannot be used); superseded (was ok until the same uri was registered with another "
+            "start or content). A uri of a camera has one row that is not superseded.",
+            values=("ok", "quarantined", "superseded"),
+        ),
+        Column("reason", "string", "Why the file is quarantined, or what took the row's place.", nullable=True),
         Column("start_time", "timestamp", "UTC time of the first frame.", nullable=True),
         Column(
             "start_source",
@@ -197,7 +206,7 @@ RECORDINGS = Table(
         Column("end_time", "timestamp", "UTC end as the container claims it (exclusive).", nullable=True),
         Column("size_bytes", "int64", "Size of the file.", unit="bytes"),
         Column("etag", "string", "Change marker: the store's etag, or modification time and size."),
-        Column("registered_at", "timestamp", "When the file was first registered."),
+        Column("registered_at", "timestamp", "When the file was first registered with this start."),
         Column("container", "string", "Container format.", nullable=True),
         Column("codec", "string", "Video codec.", nullable=True),
         Column("pixel_format", "string", "Pixel format as stored.", nullable=True),

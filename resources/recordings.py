@@ -1,24 +1,29 @@
 """Recordings: video files where they lie, and the register of those that were offered.
 
-Files are never copied. The register is the table ``recordings``: one small Parquet file for each recording, so
-that two ingestions never overwrite each other's rows.
+Files are never copied. The register is the table ``recordings``: one small Parquet file for each uri of a camera, so
+that two ingestions never overwrite each other's rows. It holds one row that counts, and before it the rows that
+stood there until the file or its start was corrected.
 """
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from laps.errors import InputError, LapsError
+from laps.errors import InputError, LapsError, StoreError
 from laps.tables import RECORDINGS
-from laps.timegrid import CameraHour, check_camera, from_datetime, hours_between
+from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, to_datetime
 from resources.settings import first_hour_ns
 from resources.store import Store, rows_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from laps.recordings import Sidecar
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp",
@@ -52,7 +57,11 @@ class FileInfo:
 
 
 def file_info(uri: str) -> FileInfo:
-    """Look at a path or URL without opening it; InputError when there is no such file."""
+    """Look at a path or URL without opening it; InputError when there is no such file, or it is forbidden."""
+    if not uri.isprintable():
+        raise InputError(
+            "its name has characters that cannot be stored", where=ascii(uri), fix="Give the file another name."
+        )
     if "://" not in uri:
         path = Path(uri).expanduser().absolute()
         try:
@@ -71,6 +80,8 @@ def file_info(uri: str) -> FileInfo:
         info = fs.info(path_there)
     except FileNotFoundError as error:
         raise InputError("there is no such file", where=uri) from error
+    except PermissionError as error:
+        raise _unreadable(uri, error) from error
     when = info.get("LastModified")
     modified = from_datetime(when) if isinstance(when, datetime) else None
     return FileInfo(uri, int(info["size"]), modified, str(info["ETag"]).strip('"') if "ETag" in info else None)
@@ -88,57 +99,124 @@ class Recordings:
     def register(self, uri: str, camera: str, start_ns: int | None = None) -> dict[str, Any]:
         """Register one file for a camera and return its row; a file that cannot be used is quarantined.
 
-        The same file offered again keeps its first row, unless that was quarantined: then it is tried anew.
+        The same file offered again keeps its row. When its start has been corrected (another ``start_ns``, sidecar or
+        name), or the file was changed, the new row takes the place of the old one, which becomes ``superseded``.
+        A ``start_ns`` that was once given stands until another is given, as long as the file keeps its size.
+
+        Raises:
+            InputError: there is no such file, it or its sidecar cannot be opened, or the camera's name is no name.
         """
         from laps.recordings import registration_row
 
         check_camera(camera)
         info = file_info(uri)
-        with open_uri(info.uri) as file:
-            row = registration_row(
-                file,
-                camera=camera,
-                uri=info.uri,
-                size_bytes=info.size_bytes,
-                modified_ns=info.modified_ns,
-                etag=info.etag,
-                registered_ns=from_datetime(datetime.now(UTC)),
-                option_ns=start_ns,
-                sidecar=self._sidecar(info.uri),
-                first_hour_ns=first_hour_ns(self.store.root),
-            )
+        sidecar = self._sidecar(info.uri)
+        before = self._rows_of(camera, info.uri)
+        current = next((row for row in before if row["status"] == "ok"), None)
+        if start_ns is None and current and current["start_source"] == "option":
+            # Whoever touches or moves back a file gives no new start; a file of another size is another recording.
+            start_ns = from_datetime(current["start_time"]) if current["size_bytes"] == info.size_bytes else None
+        try:
+            with open_uri(info.uri) as file:
+                row = registration_row(
+                    file,
+                    camera=camera,
+                    uri=info.uri,
+                    size_bytes=info.size_bytes,
+                    modified_ns=info.modified_ns,
+                    etag=info.etag,
+                    registered_ns=from_datetime(datetime.now(UTC)),
+                    option_ns=start_ns,
+                    sidecar=sidecar,
+                    first_hour_ns=first_hour_ns(self.store.root),
+                )
+        except OSError as error:
+            # A network that is down concerns all files and ends the scan; one file's troubles do not.
+            if "://" in info.uri and not isinstance(error, FileNotFoundError | PermissionError):
+                raise
+            raise _unreadable(info.uri, error) from error
+        if current and current["recording_id"] == row["recording_id"]:
+            # Nothing that was said before is taken back by silence, for example a sidecar that is gone.
+            silent = row["start_time"] is None and sidecar is None
+            if silent or row["start_time"] == current["start_time"]:
+                return current
+        rows = [old for old in before if old["status"] == "superseded"]
+        if current:
+            rows.append({**current, "status": "superseded", "reason": _superseded_by(row)})
+        # Corrected there and back: the start that is right again is no longer superseded.
+        rows = [old for old in rows if (old["recording_id"], old["start_time"]) != (row["recording_id"], row["start_time"])]
         path = self.row_path(camera, row["recording_id"])
-        if self.store.exists(path):
-            known = self.store.read_table(RECORDINGS, path).to_pylist()[0]
-            if known["status"] == "ok" and (start_ns is None or known["start_time"] == row["start_time"]):
-                return dict(known)
-        self.store.write_table(RECORDINGS, path, rows_table(RECORDINGS, [row]))
+        self.store.write_table(RECORDINGS, path, rows_table(RECORDINGS, [*rows, row]))
         return row
 
     def row_path(self, camera: str, recording_id: str) -> str:
-        """Where a recording's row lies in the store."""
-        return f"{RECORDINGS.name}/camera={camera}/{recording_id}.parquet"
+        """Where a recording's row lies in the store, together with those of other versions of the file."""
+        return f"{RECORDINGS.name}/camera={camera}/{recording_id.partition('-')[0]}.parquet"
 
-    def of_camera(self, camera: str) -> list[dict[str, Any]]:
-        """All registered recordings of a camera, by start time."""
-        rows = []
-        for path in self.store.files(f"{RECORDINGS.name}/camera={camera}", ".parquet"):
-            rows += self.store.read_table(RECORDINGS, path).to_pylist()
+    def of_camera(self, camera: str, *, touching: tuple[int, int] | None = None) -> list[dict[str, Any]]:
+        """The registered recordings of a camera, by start time; rows of every status.
+
+        Args:
+            camera: the camera.
+            touching: only recordings that touch ``[start_ns, stop_ns)`` as far as their containers claim, or whose
+                end is not known. Containers claim a little less than they hold: give the range a margin.
+        """
+        rows = self._register(camera, touching=touching).to_pylist()
         return sorted(rows, key=lambda row: (row["start_time"] is None, row["start_time"], row["uri"]))
 
     def cameras(self) -> list[str]:
         """Cameras with at least one recording that is not quarantined."""
         cameras = {path.split("/")[1].removeprefix("camera=") for path in self.store.files(RECORDINGS.name)}
-        return sorted(c for c in cameras if any(row["status"] == "ok" for row in self.of_camera(c)))
+        return sorted(c for c in cameras if "ok" in self._register(c, columns=["status"])["status"].to_pylist())
 
-    def hours(self, camera: str) -> list[CameraHour]:
-        """The hours that a camera's usable recordings claim to touch."""
+    def hours(self, camera: str, include_superseded: bool = False) -> list[CameraHour]:
+        """The hours that a camera's usable recordings claim to touch.
+
+        Args:
+            camera: the camera.
+            include_superseded: also the hours that footage stood in before its start or its file was corrected.
+        """
+        statuses = ("ok", "superseded") if include_superseded else ("ok",)
         hours: set[CameraHour] = set()
-        for row in self.of_camera(camera):
-            if row["status"] == "ok":
+        for row in self._register(camera, columns=["status", "start_time", "end_time"]).to_pylist():
+            if row["status"] in statuses:
                 start, stop = from_datetime(row["start_time"]), from_datetime(row["end_time"])
                 hours.update(hours_between(camera, start, max(stop, start + 1)))
         return sorted(hours)
+
+    def _rows_of(self, camera: str, uri: str) -> list[dict[str, Any]]:
+        """The rows of every version of the file at a uri."""
+        from laps.recordings import place_id
+
+        path = self.row_path(camera, place_id(camera, uri))
+        return self.store.read_table(RECORDINGS, path).to_pylist() if self.store.exists(path) else []
+
+    def _register(
+        self, camera: str, *, columns: Sequence[str] | None = None, touching: tuple[int, int] | None = None
+    ) -> pa.Table:
+        """A camera's part of the register, read as one data set: a file at a time costs a millisecond each."""
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+        import pyarrow.fs
+
+        paths = self.store.files(f"{RECORDINGS.name}/camera={camera}", ".parquet")
+        schema = RECORDINGS.schema()
+        chosen = None
+        if touching is not None:
+            start, stop = (to_datetime(time_ns) for time_ns in touching)
+            ends = ds.field("end_time")
+            chosen = (ds.field("start_time") < stop) & (ends.is_null() | (ends >= start))
+        # pyarrow's own file system reads local files several times faster than one that passes through Python.
+        filesystem = pa.fs.LocalFileSystem() if self.store.is_local else self.store.fs
+        files = [self.store.full_path(path) for path in paths]
+        try:
+            rows = ds.dataset(files, schema=schema, format="parquet", filesystem=filesystem)
+            return rows.to_table(columns=list(columns or schema.names), filter=chosen)
+        except (pa.ArrowInvalid, OSError) as error:
+            for path in paths:
+                # Names the file, which a data set's error does not always.
+                self.store.read_table(RECORDINGS, path)
+            raise StoreError(f"the register cannot be read: {error}", where=self.store.url(RECORDINGS.name)) from error
 
     # --- the landing zone --------------------------------------------------------------------------------------
 
@@ -163,14 +241,35 @@ class Recordings:
             except LapsError as error:
                 yield error
 
-    def _sidecar(self, uri: str) -> str | None:
-        """Text of the JSON file beside a recording, where there is one."""
-        from laps.recordings import sidecar_names
+    def _sidecar(self, uri: str) -> Sidecar | None:
+        """The JSON file beside a recording that says when it starts, where there is one."""
+        from laps.recordings import Sidecar, sidecar_names
 
         for name in sidecar_names(uri):
             try:
-                with open_uri(name) as file, io.TextIOWrapper(file, encoding="utf-8") as text:
-                    return text.read()
+                with open_uri(name) as file:
+                    sidecar = Sidecar(name, file.read())
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                if "://" in name and not isinstance(error, PermissionError):
+                    raise
+                raise _unreadable(name, error) from error
+            if sidecar.concerns(uri):
+                return sidecar
         return None
+
+
+def _unreadable(uri: str, error: OSError) -> InputError:
+    return InputError(
+        f"cannot be read: {error.strerror or error}",
+        where=uri,
+        fix="Make it a file that this user may read, or take it away; then register the recording again.",
+    )
+
+
+def _superseded_by(row: dict[str, Any]) -> str:
+    what = f"superseded by {row['recording_id']}, registered {row['registered_at']:%Y-%m-%d %H:%M:%S} UTC: "
+    if row["status"] != "ok":
+        return f"{what}quarantined"
+    return f"{what}it starts at {format_utc(from_datetime(row['start_time']))} ({row['start_source']})"

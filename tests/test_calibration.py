@@ -149,7 +149,7 @@ def test_files_that_know_nothing_of_each_other_say_so(tmp_path: Path) -> None:
 
 
 def test_files_without_windows_in_common_are_refused(tmp_path: Path) -> None:
-    write_energy_jsonl(tmp_path / "energy.jsonl", np.ones(50), source="q", mode="m")
+    write_energy_jsonl(tmp_path / "energy.jsonl", np.ones(15), source="q", mode="m")
     write_energy_jsonl(tmp_path / "proxy.jsonl", np.ones(500), source="v", mode="m")
     with pytest.raises(InputError, match="in common"):
         calibrate_files(tmp_path / "energy.jsonl", tmp_path / "proxy.jsonl")
@@ -256,7 +256,7 @@ def test_thresholds_that_cut_implausibly_are_refused() -> None:
     [
         ([], "0 samples"),
         ([make_stream(np.full(500, np.nan))], "0 samples"),
-        ([make_stream(np.ones(99))], "99 samples"),
+        ([make_stream(np.ones(19))], "19 samples"),
         ([make_stream(np.zeros(500))], "zero throughout"),
     ],
 )
@@ -344,3 +344,14 @@ def test_another_version_is_refused() -> None:
     document["version"] = 99
     with pytest.raises(InputError, match="version 99"):
         Calibration.from_json(json.dumps(document))
+
+
+def test_a_few_seconds_give_a_threshold_that_is_not_trusted() -> None:
+    levels = np.tile(np.repeat([0.02, 1.0], 12), 3)[:60]
+    energy = levels * np.exp(0.1 * np.random.default_rng(3).standard_normal(60))
+    calibration = calibrate([make_stream(energy)], camera="cam1")
+    assert 0.02 < calibration.settings.theta_on < 1.0
+    assert not calibration.ok
+    assert "only 60 samples" in calibration.message
+    with pytest.raises(CalibrationError, match="at least 20"):
+        calibrate([make_stream(energy[:15])], camera="cam1")
