@@ -1,8 +1,9 @@
 """One playable mp4 for each primitive, cut by stream copy from the keyframe before.
 
 An edit list makes players start and end at the right frames; nothing is encoded again unless the codec cannot be
-put into an mp4 that browsers play, or the keyframe before is more than 15 s away. A primitive that lies in two recordings is cut from the one that holds more of
-it. What could not be cut is a row with status failed and the reason.
+put into an mp4 that browsers play, or the keyframe before is more than 15 s away. A primitive that lies in two
+recordings is cut from the one that holds more of it. What could not be cut is a row with status failed and the
+reason.
 """
 
 import dagster as dg

@@ -398,7 +398,7 @@ SEGMENTS = Table(
 
 CLIPS = Table(
     name="clips",
-    description="One playable mp4 for each primitive, cut without re-encoding from the keyframe before.",
+    description="One playable mp4 for each primitive, cut from the keyframe before; re-encoded only where it must be.",
     key=("segment_id",),
     model_level="release",
     columns=(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import io
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laps.clips import ClipCutter, ClipInfo, choose_part, cut_clip
+import laps.clips
+from laps.clips import MAX_LEAD_IN_S, ClipCutter, ClipInfo, choose_part, cut_clip
 from laps.errors import InputError, MediaError
 from laps.timegrid import NS_PER_S, parse_utc
+from laps.video import VideoInfo, probe
 from tests.videos import numbered_texture, read_number, write_video
 
 START = parse_utc("2026-11-21T05:00:00Z")
@@ -149,6 +152,91 @@ def test_reencoding_does_not_disturb_later_copies(tmp_path: Path) -> None:
                 assert out.getvalue() == cut(path, first, first + 8)[1]
 
 
+class PacketCounting(io.BytesIO):
+    """Counts, whenever it is read, the packets that are held in memory."""
+
+    most_packets = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        held = sum(type(one) is av.Packet for one in gc.get_objects())
+        self.most_packets = max(self.most_packets, held)
+        return super().read(size)
+
+
+def most_packets(path: Path, first: int, stop: int, **options: bool) -> int:
+    file = PacketCounting(path.read_bytes())
+    with ClipCutter(file, name=path.name, recording_start_ns=START) as cutter:
+        out = io.BytesIO()
+        cutter.cut(out, start_ns=before_frame(first), end_ns=before_frame(stop), **options)
+    assert numbers(out.getvalue()) == list(range(first, stop))
+    return file.most_packets
+
+
+LONG_GOP = 600
+CLOSED = {"x264-params": "scenecut=0", **B_FRAMES}
+
+
+@pytest.fixture(scope="module")
+def few_keyframes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "screen.mp4"
+    return record(path, seconds=40, gop=LONG_GOP, codec_options=CLOSED)
+
+
+@pytest.mark.parametrize(
+    ("first", "reencoded"),
+    [(450, False), (451, True), (590, True), (599, True), (600, False), (1000, False), (1100, True)],
+)
+def test_a_clip_far_from_its_keyframe_is_reencoded_instead_of_carrying_a_long_lead_in(
+    few_keyframes: Path, first: int, reencoded: bool
+) -> None:
+    info, content = cut(few_keyframes, first, first + 20)
+    assert numbers(content) == list(range(first, first + 20))
+    assert info.reencoded == reencoded
+    assert info.lead_in_s == pytest.approx(0 if reencoded else first % LONG_GOP / 30)
+    assert info.lead_in_s <= MAX_LEAD_IN_S
+    if reencoded:
+        with av.open(io.BytesIO(content), options={"ignore_editlist": "1"}) as container:
+            assert sum(packet.size > 0 for packet in container.demux(video=0)) == 20
+
+
+def test_memory_depends_neither_on_the_distance_between_keyframes_nor_on_the_length_reencoded(tmp_path: Path) -> None:
+    single = record(tmp_path / "single.mp4", seconds=40, gop=100_000, codec_options=CLOSED)
+    assert most_packets(single, 1100, 1110) < MAX_LEAD_IN_S * 30 + 50
+    # Large pictures, so that reading goes on while frames are encoded.
+    noisy = record(tmp_path / "noisy.mp4", seconds=20, codec_options={"x264-params": "qp=4", **B_FRAMES})
+    assert most_packets(noisy, 10, 590, reencode=True) < 200
+
+
+def test_only_the_packets_from_the_last_keyframe_on_are_held(tmp_path: Path) -> None:
+    # MPEG-TS has no index: from frame 1045 the keyframe at 980 is found by looking 10 s back.
+    path = record(tmp_path / "cam.ts", seconds=40, gop=70, codec_options=CLOSED)
+    assert most_packets(path, 1045, 1050) < 150
+
+
+def test_a_file_that_loses_its_video_while_it_is_opened_is_a_media_error(
+    tmp_path: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = tmp_path / "sound.mp4"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    file = io.BytesIO(recording.read_bytes())
+
+    def probe_before_it_is_replaced(file: io.BytesIO, *, name: str) -> VideoInfo:
+        info = probe(file, name=name)
+        file.seek(0)
+        file.truncate()
+        file.write(sound.read_bytes())
+        return info
+
+    monkeypatch.setattr(laps.clips, "probe", probe_before_it_is_replaced)
+    with pytest.raises(MediaError, match=r"cam1\.mp4: there is no video stream"):
+        ClipCutter(file, name="cam1.mp4", recording_start_ns=START)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "reencoded"),
     [
@@ -273,3 +361,33 @@ def test_a_clip_is_cut_from_the_recording_that_holds_more_of_it() -> None:
     # The parts of one recording, with another between them, count together.
     split = [Part("a", 0, 40), Part("b", 40, 100), Part("a", 100, 140)]
     assert choose_part(split, start_ns=0, end_ns=140) is split[0]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.integers(1, 15)), max_size=6),
+    st.integers(0, 30),
+    st.integers(1, 20),
+)
+@settings(deadline=None)
+def test_time_that_several_parts_of_a_recording_hold_counts_once(
+    spans: list[tuple[str, int, int]], start: int, length: int
+) -> None:
+    parts = [Part(recording, begin, begin + size) for recording, begin, size in spans]
+    chosen = choose_part(parts, start_ns=start, end_ns=start + length)
+    held = {
+        recording: sum(
+            any(part.recording_id == recording and part.start_ns <= t < part.stop_ns for part in parts)
+            for t in range(start, start + length)
+        )
+        for recording in "ab"
+    }
+    if chosen is None:
+        assert not any(held.values())
+    else:
+        assert held[chosen.recording_id] == max(held.values()) > 0
+
+
+def test_the_preroll_that_two_hours_list_does_not_decide_for_the_wrong_recording() -> None:
+    # The end of one hour's footage is listed again as the next hour's pre-roll.
+    parts = [Part("a", 0, 100), Part("a", 90, 100), Part("b", 100, 200)]
+    assert choose_part(parts, start_ns=90, end_ns=115) is parts[2]
