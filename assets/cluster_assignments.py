@@ -7,7 +7,7 @@ from assets.specs import SEGMENT, describe
 from laps.errors import ModelMismatchError
 from laps.tables import CLUSTER_ASSIGNMENTS
 from resources.configured import StoreResource
-from resources.embeddings import embedding_matrix, read_hour_embeddings
+from resources.embeddings import matrix, read_hour_embeddings
 from resources.models import CLUSTER_MODEL, ModelRegistry
 from resources.release import ReleaseResource
 
@@ -34,12 +34,12 @@ def cluster_assignments(
             f"cluster model {model_id} was fitted on embeddings of {model.tokenizer_id} and {model.embedder_id}, "
             f"but release {chosen.name} has {chosen.tokenizer} and {chosen.embedder}",
             where=hour.key,
-            fix="Materialize cluster_model again.",
+            fix=f"Materialize cluster_model again{chosen.in_run}.",
         )
     embedded = read_hour_embeddings(files, chosen, hour)
     count = embedded.num_rows
     if count:
-        labels, distances = model.assign(embedding_matrix(embedded))
+        labels, distances = model.assign(matrix(embedded["embedding"]))
     else:
         labels, distances = np.zeros(0, np.int32), np.zeros(0, np.float32)
     rows = pa.table(

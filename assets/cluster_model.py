@@ -2,7 +2,8 @@
 
 k is given: a workstation has a finite set of actions that its people know. A scan over neighbouring k is printed to
 help choose it. Cluster numbers are matched to those of the current release, so that `cluster_id = 3` means the same
-tomorrow.
+tomorrow. The fit takes an even sample of at most 100,000 primitives, unless configured otherwise; the metadata says
+of how many.
 """
 
 import tempfile
@@ -27,8 +28,13 @@ class Clustering(dg.Config):
 
     k: int = Field(6, ge=1, description="Number of clusters: how many kinds of action the workstation has.")
     hours: list[str] = Field(default=[], description="Camera hours to fit on. Empty: all of the release.")
+    sample_primitives: int = Field(
+        100_000,
+        ge=1,
+        description="Primitives to fit on at most, evenly spread over the hours: 100,000 take 1 GB.",
+    )
     scan: list[int] = Field(default=[2, 3, 4, 5, 6, 8, 10, 12], description="Numbers of clusters to compare.")
-    seed: int = Field(0, description="Seed of k-means and of the map.")
+    seed: int = Field(0, description="Seed of the sample and of k-means.")
 
 
 @dg.asset(
@@ -47,13 +53,13 @@ def cluster_model(
     target = release.to_fill(files, CLUSTER_MODEL)
     tokenizer_id, embedder_id = target.require(TOKENIZER), target.require(EMBEDDER)
     hours = [CameraHour.parse(key) for key in config.hours] or files.partitions(SEGMENT_EMBEDDINGS, target.name)
-    sample = read_embeddings(files, target, hours)
+    sample = read_embeddings(files, target, hours, at_most=config.sample_primitives, seed=config.seed)
     count = len(sample.embeddings)
     if not count:
         raise NotProcessedError(
             f"release {target.name} has no primitives in the {len(hours)} chosen hours",
-            fix="Materialize segments and segment_embeddings of hours with footage; if they are empty, the "
-            "calibration's message says why.",
+            fix=f"Materialize segments and segment_embeddings of hours with footage{target.in_run}; if they are empty, "
+            "the calibration's message says why.",
         )
     current = registry.current()
     previous = None
@@ -83,7 +89,8 @@ def cluster_model(
             "embedder_id": embedder_id,
             "release": target.name,
             "k": config.k,
-            "primitives": count,
+            "primitives": sample.available,
+            "sample": f"fitted on {count} of {sample.available} primitives, evenly spread, seed {config.seed}",
             "numbers_kept": list(fitted.kept_ids),
             "numbers_new": list(fitted.new_ids),
             "numbers_retired": list(fitted.retired_ids),

@@ -32,7 +32,8 @@ def raw_video(
 
     hour, files = camera_hour(context), store.open()
     grid = store_grid(files)
-    registered = recordings.open(files).of_camera(hour.camera)
+    around = (hour.previous.start_ns, hour.next.stop_ns)
+    registered = recordings.open(files).of_camera(hour.camera, touching=around)
     # The part of a running hour that has not happened yet is no gap: it is not known.
     now_ns = from_datetime(datetime.now(UTC))
     if now_ns <= hour.start_ns:

@@ -21,7 +21,7 @@ EMBEDDER_SEED = 0
 
 
 @dg.asset(
-    deps=["segments"],
+    deps=["segments", "motion_tokenizer"],
     partitions_def=camera_hours,
     **describe(__doc__, group=SEGMENT, kinds={"parquet", "pytorch"}, table=SEGMENT_EMBEDDINGS),
 )

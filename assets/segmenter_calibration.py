@@ -19,7 +19,7 @@ from laps.errors import NotProcessedError
 from laps.tables import LATENT_STREAM
 from laps.timegrid import CameraHour
 from resources.configured import StoreResource
-from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry
+from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry, naming
 from resources.release import ReleaseResource
 from resources.settings import store_grid
 
@@ -69,9 +69,10 @@ def segmenter_calibration(
         raise NotProcessedError(
             f"has no latent stream of tokenizer {tokenizer_id}",
             where=f"camera {camera}",
-            fix="Materialize latent_stream of some hours of this camera first.",
+            fix=f"Materialize latent_stream of some hours of this camera first{target.in_run}.",
         )
-    streams = [LatentStream.from_table(files.read_partition(LATENT_STREAM, hour, tokenizer_id)) for hour in hours]
+    with naming(target):
+        streams = [LatentStream.from_table(files.read_partition(LATENT_STREAM, hour, tokenizer_id)) for hour in hours]
     tokenizer = load(registry.folder(TOKENIZER, tokenizer_id))
     calibration = calibrate(
         streams,

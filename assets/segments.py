@@ -12,7 +12,7 @@ from assets.specs import SEGMENT, describe, picture
 from laps.tables import LATENT_STREAM, SEGMENTS
 from resources.configured import RecordingsResource, StoreResource
 from resources.hours import read_previous
-from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry
+from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry, naming
 from resources.release import ReleaseResource
 from resources.settings import store_grid
 
@@ -20,6 +20,7 @@ from resources.settings import store_grid
 @dg.asset(
     deps=[
         with_previous("latent_stream"),
+        with_previous("raw_video"),
         dg.AssetDep("segmenter_calibration", partition_mapping=SAME_CAMERA),
     ],
     partitions_def=camera_hours,
@@ -42,8 +43,9 @@ def segments(
     calibration_id = chosen.require(CALIBRATION, hour.camera)
     stored = ModelRegistry(files).folder(CALIBRATION, calibration_id) / CALIBRATION_FILE
     calibration = Calibration.from_json(stored.read_text(encoding="utf-8"), name=str(stored))
-    current = files.read_partition(LATENT_STREAM, hour, tokenizer_id)
-    previous = read_previous(files, recordings.open(files), LATENT_STREAM, hour, tokenizer_id)
+    with naming(chosen):
+        current = files.read_partition(LATENT_STREAM, hour, tokenizer_id)
+        previous = read_previous(files, recordings.open(files), LATENT_STREAM, hour, tokenizer_id)
     rows = segment_hour(
         LatentStream.from_table(previous) if previous is not None else None,
         LatentStream.from_table(current),

@@ -20,7 +20,7 @@ from resources.store import rows_table
 
 
 @dg.asset(
-    deps=["segments", with_previous("keyframes")],
+    deps=["segments", with_previous("keyframes"), with_previous("raw_video")],
     partitions_def=camera_hours,
     pool="gpu",
     **describe(__doc__, group=SEGMENT, kinds={"parquet", "pytorch"}, table=VISUAL_FEATURES),
@@ -44,7 +44,8 @@ def visual_features(
         raise ModelMismatchError(
             f"release {chosen.name} judges with {chosen.encoder}, but {encoder.encoder_id} is configured",
             where=hour.key,
-            fix="Configure the release's encoder (LAPS_VISION), or open a draft release for the other one.",
+            fix="Open a draft release for the other one, or configure the release's encoder (LAPS_VISION)"
+            f"{chosen.in_run}.",
         )
     keyframes = read_with_previous(files, recordings.open(files), KEYFRAMES, hour)
     rows = [

@@ -30,7 +30,9 @@ with the columns `date` and `hour` of its partition beside those below, and `pri
 def layout(table: Table) -> str:
     """Where a table's files lie below the store's root."""
     if table.partitioned == "camera":
-        return f"`{table.name}/camera=<camera>/<recording_id>.parquet`"
+        return (
+            f"`{table.name}/camera=<camera>/<first part of recording_id>.parquet`, one for each file that was offered"
+        )
     if table.partitioned == "release":
         return f"`{table.name}/release=<name>/part-0.parquet`"
     return _LAYOUT[table.model_level].format(name=table.name)

@@ -150,6 +150,12 @@ def _frames(
                 where=piece.uri,
                 fix="Put the file back, or register the recordings and materialize raw_video again.",
             ) from error
+        except PermissionError as error:
+            raise MediaError(
+                "the recording may not be read",
+                where=piece.uri,
+                fix="Give this process the right to read it, and materialize the hour again.",
+            ) from error
         with file:
             try:
                 for frame in decode(

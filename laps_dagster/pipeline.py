@@ -81,7 +81,7 @@ def select_hours(
     hours = [
         hour
         for camera in (cameras or known)
-        for hour in recordings.hours(camera)
+        for hour in recordings.hours(camera, include_superseded=True)
         if (start_ns is None or hour.stop_ns > start_ns) and (stop_ns is None or hour.start_ns < stop_ns)
     ]
     if not hours:

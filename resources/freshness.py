@@ -54,7 +54,8 @@ def registrations(recordings: Recordings, cameras: Iterable[str]) -> dict[Camera
     touching: dict[CameraHour, list[str]] = {}
     for camera in cameras:
         for row in recordings.of_camera(camera):
-            if row["status"] != "ok":
+            # Hours that a recording was taken away from are out of date as well.
+            if row["status"] not in ("ok", "superseded"):
                 continue
             start, stop = from_datetime(row["start_time"]), from_datetime(row["end_time"])
             for hour in hours_between(camera, start, max(stop, start + 1)):

@@ -4,18 +4,22 @@ A *model* is a folder ``models/<kind>/<id>/``; it never changes once it is there
 ``models/releases/<name>/`` with one small file for each slot (tokenizer, calibration of a camera, embedder,
 vision encoder, cluster model), so that two runs that fill different slots never overwrite each other.
 ``models/current.json`` names the release that runs use unless they name another. Releases are opened as drafts,
-filled stage by stage, and become current by promotion; a filled slot of a promoted release never changes.
+filled stage by stage, and become current by promotion; a filled slot of a promoted release never changes. In a draft
+a model that takes another's place empties the slots whose models were made with the old one.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from laps.errors import InputError, ModelMismatchError, NotProcessedError
+from laps.errors import InputError, ModelMismatchError, NotProcessedError, StoreError
 from resources.store import Store
 
 CURRENT = "models/current.json"
@@ -29,8 +33,23 @@ CLUSTER_MODEL = "cluster_model"
 
 CALIBRATION_FILE = "calibration.json"
 
-# In the order in which they are made: a new model leaves what stands before it and empties what stands after it.
+# In the order in which they are made.
 SLOTS = (TOKENIZER, CALIBRATION, EMBEDDER, ENCODER, CLUSTER_MODEL)
+# The slots whose models are made with the model of a slot (an embedder takes vectors of the tokenizer's width).
+DEPENDENTS = {
+    TOKENIZER: (CALIBRATION, EMBEDDER, CLUSTER_MODEL),
+    CALIBRATION: (CLUSTER_MODEL,),
+    EMBEDDER: (CLUSTER_MODEL,),
+    ENCODER: (),
+    CLUSTER_MODEL: (),
+}
+_MADE_BY = {
+    TOKENIZER: "motion_tokenizer",
+    CALIBRATION: "segmenter_calibration",
+    EMBEDDER: "segment_embeddings",
+    ENCODER: "visual_features",
+    CLUSTER_MODEL: "cluster_model",
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,7 @@ class Release:
         tokenizer, embedder, encoder, cluster_model: model ids, None where the slot is empty.
         calibrations: calibration id of each camera.
         note: why it was opened.
+        current: name of the release that runs use unless they name another; None before there is one.
     """
 
     name: str
@@ -55,18 +75,42 @@ class Release:
     encoder: str | None = None
     cluster_model: str | None = None
     calibrations: dict[str, str] = field(default_factory=dict)
+    current: str | None = None
+
+    @property
+    def in_run(self) -> str:
+        """How a run is made to work with this release, as the end of a sentence; empty where runs do by themselves."""
+        if self.current in (None, self.name):
+            return ""
+        return (
+            f", with release {self.name} in the run configuration (resources: release: config: name: {self.name}), "
+            f"or run `laps backfill --release {self.name}`"
+        )
 
     def require(self, slot: str, camera: str | None = None) -> str:
         """The model id in a slot; NotProcessedError that names the asset to materialize when it is empty."""
         filled = self.calibrations.get(camera or "") if slot == CALIBRATION else getattr(self, slot)
         if filled is None:
-            asset = {TOKENIZER: "motion_tokenizer", CALIBRATION: f"segmenter_calibration of camera {camera}"}
             raise NotProcessedError(
                 f"has no {slot.replace('_', ' ')} yet",
                 where=f"release {self.name}",
-                fix=f"Materialize {asset.get(slot, slot)} first.",
+                fix=f"Materialize {_asset(slot, camera)} first{self.in_run}.",
             )
         return str(filled)
+
+
+@contextmanager
+def naming(release: Release) -> Iterator[None]:
+    """Errors about what a release lacks also say how a run is made to work with it, where runs use another."""
+    try:
+        yield
+    except (NotProcessedError, ModelMismatchError) as error:
+        fix = (error.fix or "Materialize it first").rstrip(".")
+        if not release.in_run or release.in_run in fix:
+            raise
+        told = type(error)(error.what, where=error.where, fix=f"{fix}{release.in_run}.")
+        # It says all that the first one did, so that it stands in its place.
+        raise told.with_traceback(error.__traceback__) from None
 
 
 class ModelRegistry:
@@ -138,9 +182,10 @@ class ModelRegistry:
             elif parts[0] in SLOTS:
                 slots[parts[0]] = self.store.read_json(path)["id"]
         promoted_at = None
+        current = self.current_name()
         if self.store.exists(f"{folder}/promoted.json"):
             promoted_at = self.store.read_json(f"{folder}/promoted.json")["at"]
-        if self.current_name() == name:
+        if current == name:
             status = "current"
         else:
             status = "retired" if promoted_at else "draft"
@@ -151,14 +196,17 @@ class ModelRegistry:
             created_at=about["created_at"],
             promoted_at=promoted_at,
             calibrations=calibrations,
+            current=current,
             **slots,
         )
 
     def open_draft(self, note: str, based_on: Release | None = None, before: str | None = None) -> Release:
         """Open a new draft, with the models of another release that are made before a slot."""
-        names = self.names()
-        name = f"r{1 + max((int(known[1:]) for known in names if known[1:].isdigit()), default=0)}"
-        self.store.write_json(f"{RELEASES}/{name}/release.json", {"note": note, "created_at": _now()})
+        taken = {path.split("/")[2] for path in self.store.files(RELEASES)}
+        number = 1 + max((int(known[1:]) for known in taken if known[1:].isdigit()), default=0)
+        while not self._take(f"r{number}"):
+            number += 1
+        name = f"r{number}"
         if based_on is not None:
             kept = SLOTS[: SLOTS.index(before)] if before else SLOTS
             for slot in kept:
@@ -167,7 +215,32 @@ class ModelRegistry:
                         self._write_slot(name, slot, model_id, camera)
                 elif (model_id := getattr(based_on, slot)) is not None:
                     self._write_slot(name, slot, model_id)
+        # Last, because it makes the release visible: nobody sees a draft that lacks what it starts from.
+        self.store.write_json(f"{RELEASES}/{name}/release.json", {"note": note, "created_at": _now()})
         return self.release(name)
+
+    def _take(self, name: str) -> bool:
+        """Take a release's name; False when another process has it.
+
+        Exclusive on a local disk and in object storage with conditional writes. Elsewhere the last of two writers
+        that pass the first look wins, and the reading back tells the other.
+        """
+        path = f"{RELEASES}/{name}/taken"
+        full = self.store.full_path(path)
+        token = uuid.uuid4().hex.encode()
+        try:
+            if self.store.is_local:
+                Path(full).parent.mkdir(parents=True, exist_ok=True)
+                Path(full).touch(exist_ok=False)
+                return True
+            if self.store.exists(path):
+                return False
+            self.store.fs.pipe_file(full, token, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise StoreError(f"a release cannot be opened: {error}", where=self.store.url(path)) from error
+        return self.store.read_bytes(path) == token
 
     def to_read(self, name: str | None = None) -> Release:
         """The release that a run works with: the named one, else the current one, else the only draft."""
@@ -214,26 +287,85 @@ class ModelRegistry:
         return self.open_draft(f"opened for a new {slot.replace('_', ' ')}", based_on=current, before=slot)
 
     def fill(self, release: Release, slot: str, model_id: str, camera: str | None = None) -> None:
-        """Put a model into a release; a filled slot of a promoted release never changes."""
+        """Put a model into a release; a filled slot of a promoted release never changes.
+
+        In a draft, a model that takes another's place empties the slots in :data:`DEPENDENTS`. The first
+        calibration of a camera takes no other's place.
+        """
         if slot not in SLOTS:
             raise InputError(f"a release has no slot {slot!r}", fix=f"Slots: {', '.join(SLOTS)}.")
+        release = self.release(release.name)  # it may have changed since it was read, by a long training say
         filled = release.calibrations.get(camera or "") if slot == CALIBRATION else getattr(release, slot)
         if filled == model_id:
             return
         self._check_open(release, slot, camera)
+        if filled is not None:
+            # First, so that a run that is killed in between leaves an incomplete release and no mixed one.
+            for dependent in DEPENDENTS[slot]:
+                folder = f"{RELEASES}/{release.name}"
+                self.store.delete(f"{folder}/{dependent}" if dependent == CALIBRATION else f"{folder}/{dependent}.json")
         self._write_slot(release.name, slot, model_id, camera)
 
     def promote(self, name: str) -> Release:
-        """Make a release current, in one step; it must be complete."""
+        """Make a release current, in one step.
+
+        Raises:
+            InputError: a slot is empty.
+            NotProcessedError: the store lacks one of the models.
+            ModelMismatchError: a calibration or the cluster model was made with other models than the release's.
+        """
         release = self.release(name)
         filled = {slot: getattr(release, slot) for slot in SLOTS if slot != CALIBRATION}
         filled[CALIBRATION] = release.calibrations or None
         empty = [slot for slot in SLOTS if filled[slot] is None]
         if empty:
             raise InputError(f"cannot become current: it has no {', '.join(empty)}", where=f"release {name}")
+        self._check_made_together(release)
         self.store.write_json(f"{RELEASES}/{name}/promoted.json", {"at": _now()})
         self.store.write_json(CURRENT, {"release": name, "at": _now()})
         return self.release(name)
+
+    def _check_made_together(self, release: Release) -> None:
+        """Raise unless all models are there, and were made with those that the release holds."""
+        from laps.clustering import CONFIG_FILE
+
+        made_with = {TOKENIZER: release.require(TOKENIZER), EMBEDDER: release.require(EMBEDDER)}
+        for slot, model_id in made_with.items():
+            self._check_has(release, slot, model_id)
+        for camera, calibration_id in sorted(release.calibrations.items()):
+            self._check_made_with(release, CALIBRATION, calibration_id, CALIBRATION_FILE, (TOKENIZER,), camera)
+        cluster_model_id = release.require(CLUSTER_MODEL)
+        self._check_made_with(release, CLUSTER_MODEL, cluster_model_id, CONFIG_FILE, (TOKENIZER, EMBEDDER))
+
+    def _check_has(self, release: Release, slot: str, model_id: str, camera: str | None = None) -> None:
+        if not self.has(slot, model_id):
+            raise NotProcessedError(
+                f"cannot become current: the store has no {slot.replace('_', ' ')} {model_id}",
+                where=f"release {release.name}",
+                fix=f"Materialize {_asset(slot, camera)} again{release.in_run}.",
+            )
+
+    def _check_made_with(
+        self,
+        release: Release,
+        slot: str,
+        model_id: str,
+        file: str,
+        parts: tuple[str, ...],
+        camera: str | None = None,
+    ) -> None:
+        self._check_has(release, slot, model_id, camera)
+        about = self.store.read_json(f"models/{slot}/{model_id}/{file}")
+        for part in parts:
+            used, own = about.get(f"{part}_id"), release.require(part)
+            if used != own:
+                of_camera = f" of camera {camera}" if camera else ""
+                raise ModelMismatchError(
+                    f"cannot become current: {slot.replace('_', ' ')} {model_id}{of_camera} was made with the "
+                    f"{part} {used}, but the release has {own}",
+                    where=f"release {release.name}",
+                    fix=f"Materialize {_asset(slot, camera)} again{release.in_run}.",
+                )
 
     def _check_open(self, release: Release, slot: str, camera: str | None) -> None:
         filled = release.calibrations.get(camera or "") if slot == CALIBRATION else getattr(release, slot)
@@ -253,6 +385,11 @@ class ModelRegistry:
         if slot == CALIBRATION and camera is None:
             raise InputError("a calibration belongs to a camera")
         self.store.write_json(self.slot_path(name, slot, camera), {"id": model_id, "filled_at": _now()})
+
+
+def _asset(slot: str, camera: str | None) -> str:
+    """The asset that makes a slot's model, in words."""
+    return _MADE_BY[slot] + (f" of camera {camera}" if slot == CALIBRATION else "")
 
 
 def _now() -> str:

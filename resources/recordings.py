@@ -58,10 +58,10 @@ class FileInfo:
 
 def file_info(uri: str) -> FileInfo:
     """Look at a path or URL without opening it; InputError when there is no such file, or it is forbidden."""
-    if not uri.isprintable():
-        raise InputError(
-            "its name has characters that cannot be stored", where=ascii(uri), fix="Give the file another name."
-        )
+    try:
+        uri.encode()
+    except UnicodeEncodeError as error:
+        raise InputError("its name is not UTF-8", where=ascii(uri), fix="Give the file another name.") from error
     if "://" not in uri:
         path = Path(uri).expanduser().absolute()
         try:
@@ -144,7 +144,7 @@ class Recordings:
         if current:
             rows.append({**current, "status": "superseded", "reason": _superseded_by(row)})
         # Corrected there and back: the start that is right again is no longer superseded.
-        rows = [old for old in rows if (old["recording_id"], old["start_time"]) != (row["recording_id"], row["start_time"])]
+        rows = [old for old in rows if any(old[name] != row[name] for name in RECORDINGS.key)]
         path = self.row_path(camera, row["recording_id"])
         self.store.write_table(RECORDINGS, path, rows_table(RECORDINGS, [*rows, row]))
         return row
@@ -194,7 +194,7 @@ class Recordings:
     def _register(
         self, camera: str, *, columns: Sequence[str] | None = None, touching: tuple[int, int] | None = None
     ) -> pa.Table:
-        """A camera's part of the register, read as one data set: a file at a time costs a millisecond each."""
+        """A camera's part of the register as one data set: object storage is asked for many files at once."""
         import pyarrow as pa
         import pyarrow.dataset as ds
         import pyarrow.fs

@@ -6,11 +6,28 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from laps.tables import CLUSTER_ASSIGNMENTS, CLUSTERS, LATENT_STREAM, SEGMENTS, VISUAL_FEATURES
+from laps.errors import ModelMismatchError, NotProcessedError
+from laps.tables import (
+    CLUSTER_ASSIGNMENTS,
+    CLUSTERS,
+    LATENT_STREAM,
+    SEGMENT_EMBEDDINGS,
+    SEGMENTS,
+    VISUAL_FEATURES,
+    Table,
+)
 from laps.timegrid import CameraHour
-from resources.embeddings import embedding_matrix, read_hour_embeddings
-from resources.models import CALIBRATION, CALIBRATION_FILE, CLUSTER_MODEL, ENCODER, TOKENIZER, ModelRegistry, Release
-from resources.segments import refuse_other_models
+from resources.embeddings import by_part, embedding_models, matrix, read_embeddings, spread
+from resources.models import (
+    CALIBRATION,
+    CALIBRATION_FILE,
+    CLUSTER_MODEL,
+    ENCODER,
+    TOKENIZER,
+    ModelRegistry,
+    Release,
+)
+from resources.segments import read_rows_of, read_segments
 from resources.settings import store_grid
 from resources.store import Store, rows_table
 
@@ -19,9 +36,44 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from laps.calibration import Calibration
+    from laps.clustering import Quality
 
+# Descriptors are wide (2,276 numbers without a vision-language model): so many take some 180 MB.
+ICSS_PRIMITIVES = 20_000
 MAP_PRIMITIVES = 5_000
 ENERGY_HOURS = 48
+
+
+@dataclass(frozen=True)
+class HourClusters:
+    """The primitives of one hour, as far as all of them fit in memory.
+
+    Attributes:
+        hour: the camera hour.
+        labels: int64 [n], cluster of each primitive.
+        durations_s: float64 [n].
+        seen: int64 [m], rows of `visual_features` that hold a descriptor.
+        seen_labels: int64 [m], clusters of these rows.
+    """
+
+    hour: CameraHour
+    labels: np.ndarray
+    durations_s: np.ndarray
+    seen: np.ndarray
+    seen_labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Which hours of a release can be reported on.
+
+    Attributes:
+        hours: the hours whose tables belong together and to the release's models.
+        left_out: for each other hour that has primitives, by its key, why it is left out.
+    """
+
+    hours: list[HourClusters]
+    left_out: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -29,26 +81,71 @@ class Coherence:
     """Coherence of a release's clusters.
 
     Attributes:
-        rows: rows of the table `clusters`.
-        primitives: how many went in.
+        rows: rows of the table `clusters`; sizes and durations are of all primitives.
+        primitives: how many there are.
+        seen: how many of them have visual features.
+        compared: how many of these went into the scores; fewer than ``seen`` where they are an even sample.
         icss_mean, baseline_mean: over all clusters, and of random pairs; None where there are too few primitives.
-        left_out: hours that lack assignments or features.
     """
 
     rows: pa.Table
     primitives: int
+    seen: int
+    compared: int
     icss_mean: float | None
     baseline_mean: float | None
-    left_out: list[str]
 
 
-def release_hours(store: Store, release: Release) -> tuple[list[CameraHour], list[CameraHour]]:
-    """Hours whose primitives have clusters and features, and those that have primitives only."""
-    segmented = store.partitions(SEGMENTS, release.name)
-    complete = set(store.partitions(CLUSTER_ASSIGNMENTS, release.name)) & set(
-        store.partitions(VISUAL_FEATURES, release.name)
+def survey(store: Store, release: Release) -> Survey:
+    """Look at every hour of a release that has primitives, without reading embeddings and features.
+
+    An hour of which a later table is missing, was made by other models or from an earlier cut is left out with the
+    reason: one hour that failed must not keep the others from being reported.
+    """
+    expected = {
+        SEGMENT_EMBEDDINGS: embedding_models(release),
+        CLUSTER_ASSIGNMENTS: {"cluster_model_id": release.require(CLUSTER_MODEL)},
+        VISUAL_FEATURES: {"encoder_id": release.require(ENCODER)},
+    }
+    present = {table: set(store.partitions(table, release.name)) for table in expected}
+    hours: list[HourClusters] = []
+    left_out: dict[str, str] = {}
+    for hour in store.partitions(SEGMENTS, release.name):
+        missing = [table.name for table in expected if hour not in present[table]]
+        if missing:
+            left_out[hour.key] = f"has no {', '.join(missing)}"
+            continue
+        try:
+            hours.append(_hour_clusters(store, release, hour, expected))
+        except (ModelMismatchError, NotProcessedError) as error:
+            left_out[hour.key] = error.what
+    return Survey(hours, left_out)
+
+
+def _hour_clusters(
+    store: Store, release: Release, hour: CameraHour, expected: dict[Table, dict[str, str]]
+) -> HourClusters:
+    import numpy as np
+    import pyarrow.compute as pc
+
+    cut = read_segments(store, hour, release, columns=["segment_id", "duration_s"])
+
+    def rows_of(table: Table, *columns: str) -> pa.Table:
+        return read_rows_of(cut, store, hour, release, table, expected[table], columns=list(columns))
+
+    rows_of(SEGMENT_EMBEDDINGS)
+    assigned = rows_of(CLUSTER_ASSIGNMENTS, "cluster_id")
+    described = rows_of(VISUAL_FEATURES, "status")
+    clusters = dict(zip(assigned["segment_id"].to_pylist(), assigned["cluster_id"].to_pylist(), strict=True))
+    seen = np.flatnonzero(pc.equal(described["status"], "ok").to_numpy())
+    shown = described["segment_id"].take(seen).to_pylist()
+    return HourClusters(
+        hour=hour,
+        labels=np.array([clusters[one] for one in cut["segment_id"].to_pylist()], np.int64),
+        durations_s=cut["duration_s"].to_numpy(),
+        seen=seen,
+        seen_labels=np.array([clusters[one] for one in shown], np.int64),
     )
-    return [hour for hour in segmented if hour in complete], [hour for hour in segmented if hour not in complete]
 
 
 def calibrations(store: Store, release: Release) -> dict[str, Calibration]:
@@ -63,63 +160,76 @@ def calibrations(store: Store, release: Release) -> dict[str, Calibration]:
     return found
 
 
-def coherence(store: Store, release: Release, *, max_pairs: int, seed: int) -> Coherence:
-    """ICSS of a release's clusters over all hours that have both clusters and features.
+def coherence(
+    store: Store,
+    release: Release,
+    surveyed: Survey,
+    *,
+    max_pairs: int,
+    seed: int,
+    at_most: int = ICSS_PRIMITIVES,
+) -> Coherence:
+    """ICSS of a release's clusters over the surveyed hours.
 
-    Raises ModelMismatchError when an hour was assigned by another cluster model or seen by another encoder.
+    Args:
+        store: the store.
+        release: the release.
+        surveyed: its hours.
+        max_pairs: most pairs to compare in a cluster.
+        seed: seed of all draws.
+        at_most: primitives to compare at most. Of more, an even sample over all hours is taken, in which each is as
+            likely as any other; then a rare cluster may be left with few, which its interval shows.
     """
     import numpy as np
-    import pyarrow.compute as pc
 
     from laps.clustering import ClusterModel
     from laps.icss import cluster_rows, icss
 
     model_id, encoder_id = release.require(CLUSTER_MODEL), release.require(ENCODER)
-    hours, left_out = release_hours(store, release)
-    labels: list[np.ndarray] = []
-    durations: list[np.ndarray] = []
-    seen_labels: list[np.ndarray] = []
-    features: list[np.ndarray] = []
-    for hour in hours:
-        assigned = store.read_partition(CLUSTER_ASSIGNMENTS, hour, release.name)
-        described = store.read_partition(VISUAL_FEATURES, hour, release.name)
-        cut = store.read_partition(SEGMENTS, hour, release.name, columns=["segment_id", "duration_s"])
-        expected = {"cluster_model_id": model_id}
-        refuse_other_models(assigned, expected, table=CLUSTER_ASSIGNMENTS.name, hour=hour, release=release)
-        expected = {"encoder_id": encoder_id}
-        refuse_other_models(described, expected, table=VISUAL_FEATURES.name, hour=hour, release=release)
-        of_segment = dict(zip(assigned["segment_id"].to_pylist(), assigned["cluster_id"].to_pylist(), strict=True))
-        lengths = dict(zip(cut["segment_id"].to_pylist(), cut["duration_s"].to_pylist(), strict=True))
-        labels.append(np.array(list(of_segment.values()), np.int64))
-        durations.append(np.array([lengths[segment_id] for segment_id in of_segment], np.float64))
-        shown = described.filter(pc.equal(described["status"], "ok"))
-        if shown.num_rows:
-            seen_labels.append(np.array([of_segment[one] for one in shown["segment_id"].to_pylist()], np.int64))
-            features.append(np.array(shown["feature"].to_pylist(), np.float32))
     model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, model_id))
-    all_labels = np.concatenate(labels) if labels else np.zeros(0, np.int64)
-    report = icss(
-        np.concatenate(features) if features else np.zeros((0, 1), np.float32),
-        np.concatenate(seen_labels) if seen_labels else np.zeros(0, np.int64),
-        seed=seed,
-        max_pairs=max_pairs,
-    )
-    rows = cluster_rows(
+    labels = np.concatenate([np.zeros(0, np.int64), *(part.labels for part in surveyed.hours)])
+    counts = [len(part.seen) for part in surveyed.hours]
+    chosen = spread(sum(counts), at_most, seed)
+    features = np.zeros((0, 1), np.float32)
+    seen_labels = np.zeros(len(chosen), np.int64)
+    filled = 0
+    for place, rows in by_part(counts, chosen):
+        part = surveyed.hours[place]
+        described = store.read_partition(VISUAL_FEATURES, part.hour, release.name, columns=["feature"])
+        values = matrix(described["feature"].take(part.seen[rows]))
+        if not filled:
+            features = np.empty((len(chosen), values.shape[1]), np.float32)
+        features[filled : filled + len(rows)] = values
+        seen_labels[filled : filled + len(rows)] = part.seen_labels[rows]
+        filled += len(rows)
+    report = icss(features, seen_labels, seed=seed, max_pairs=max_pairs)
+    scored = cluster_rows(
         report,
-        all_labels,
-        np.concatenate(durations) if durations else np.zeros(0),
+        labels,
+        np.concatenate([np.zeros(0), *(part.durations_s for part in surveyed.hours)]),
         encoder_id=encoder_id,
         cluster_model_id=model_id,
         release=release.name,
         cluster_ids=model.cluster_ids.tolist(),
     )
     return Coherence(
-        rows=rows_table(CLUSTERS, rows),
-        primitives=len(all_labels),
+        rows=rows_table(CLUSTERS, scored),
+        primitives=len(labels),
+        seen=sum(counts),
+        compared=len(chosen),
         icss_mean=report.overall.mean,
         baseline_mean=report.baseline.mean,
-        left_out=[hour.key for hour in left_out],
     )
+
+
+def separation(store: Store, release: Release, surveyed: Survey, *, seed: int) -> tuple[Quality, int]:
+    """How well the clusters are set apart, and over how many primitives: at most 5,000, an even sample of more."""
+    from laps.clustering import ClusterModel, quality
+
+    model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.require(CLUSTER_MODEL)))
+    hours = [part.hour for part in surveyed.hours]
+    embeddings = read_embeddings(store, release, hours, at_most=MAP_PRIMITIVES, seed=seed).embeddings
+    return quality(model, embeddings, seed=seed), len(embeddings)
 
 
 def read_scores(store: Store, release: Release) -> dict[str, float]:
@@ -133,15 +243,21 @@ def scores_path(release: Release) -> str:
     return f"reports/release={release.name}/scores.json"
 
 
-def write_report(store: Store, release: Release) -> str:
+def write_report(store: Store, release: Release, surveyed: Survey | None = None) -> str:
     """Write the report into the store; returns its path below the root."""
     path = f"reports/release={release.name}/report.html"
-    store.write_bytes(path, render_report(store, release).encode())
+    store.write_bytes(path, render_report(store, release, surveyed).encode())
     return path
 
 
-def render_report(store: Store, release: Release) -> str:
-    """The report of a release as one HTML page."""
+def render_report(store: Store, release: Release, surveyed: Survey | None = None) -> str:
+    """The report of a release as one HTML page.
+
+    Args:
+        store: the store.
+        release: the release.
+        surveyed: its hours, where they have been looked at just now.
+    """
     from laps.report import build_report
     from resources.catalog import open_catalog
 
@@ -158,10 +274,10 @@ def render_report(store: Store, release: Release) -> str:
     try:
         return build_report(
             connection,
-            release=asdict(release),
+            release={name: value for name, value in asdict(release).items() if name != "current"},
             generated_at=datetime.now(UTC),
             thresholds=thresholds,
-            map_points=_map_points(store, release),
+            map_points=_map_points(store, release, surveyed),
             energy={camera: _smoothed(store, release, calibration) for camera, calibration in found.items()},
             scores=read_scores(store, release),
             settings=_settings(store, release, found),
@@ -218,30 +334,20 @@ def _settings(store: Store, release: Release, found: dict[str, Calibration]) -> 
     return settings
 
 
-def _map_points(store: Store, release: Release) -> list[tuple[str, int, float, float]]:
+def _map_points(store: Store, release: Release, surveyed: Survey | None) -> list[tuple[str, int, float, float]]:
     """Primitives on the cluster map: at most 5,000, evenly spread over the release."""
-    import numpy as np
-
     from laps.clustering import ClusterModel, project
 
-    if release.cluster_model is None:
+    if None in (release.tokenizer, release.embedder, release.encoder, release.cluster_model):
         return []
-    model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.cluster_model))
-    ids: list[str] = []
-    parts: list[np.ndarray] = []
-    hours, _ = release_hours(store, release)
-    for hour in hours:
-        rows = read_hour_embeddings(store, release, hour)
-        if rows.num_rows:
-            ids += rows["segment_id"].to_pylist()
-            parts.append(embedding_matrix(rows))
-    if not parts:
+    surveyed = surveyed or survey(store, release)
+    sample = read_embeddings(store, release, [part.hour for part in surveyed.hours], at_most=MAP_PRIMITIVES)
+    if not sample.segment_ids:
         return []
-    embeddings = np.concatenate(parts)
-    chosen = np.linspace(0, len(ids) - 1, min(len(ids), MAP_PRIMITIVES)).round().astype(int)
-    labels, _ = model.assign(embeddings[chosen])
-    points, _ = project(model, embeddings[chosen])
+    model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.require(CLUSTER_MODEL)))
+    labels, _ = model.assign(sample.embeddings)
+    points, _ = project(model, sample.embeddings)
     return [
-        (ids[index], int(label), float(x), float(y))
-        for index, label, (x, y) in zip(chosen, labels, points, strict=True)
+        (segment_id, int(label), float(x), float(y))
+        for segment_id, label, (x, y) in zip(sample.segment_ids, labels, points, strict=True)
     ]

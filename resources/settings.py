@@ -31,38 +31,83 @@ def first_hour_ns(root: str | None = None) -> int:
     For a store in object storage with ``LAPS_FIRST_HOUR`` set nothing is read, so that loading the definitions
     stays quick; :func:`store_settings` compares the two when a run starts.
     """
-    chosen = os.environ.get("LAPS_FIRST_HOUR")
     location = store_root(root)
     if "://" not in location:
-        file = Path(location) / SETTINGS
-        if file.exists():
-            return parse_hour(json.loads(file.read_text())["first_hour"])
-    elif not chosen:
+        if (Path(location) / SETTINGS).exists():
+            return _first_hour_ns(_read(Store(location)), location)
+    elif not os.environ.get("LAPS_FIRST_HOUR"):
         store = Store(location)
         if store.exists(SETTINGS):
-            return parse_hour(store.read_json(SETTINGS)["first_hour"])
-    return parse_hour(chosen) if chosen else default_first_hour_ns()
+            return _first_hour_ns(_read(store), location)
+    chosen_ns = _chosen_ns()
+    return default_first_hour_ns() if chosen_ns is None else chosen_ns
 
 
 def store_settings(store: Store) -> dict[str, Any]:
     """The store's settings, written now if this is its first use.
 
-    Raises InputError when ``LAPS_FIRST_HOUR`` is set to something else than the store was made with.
+    Raises:
+        InputError: the file cannot be used, or ``LAPS_FIRST_HOUR`` is something else than the store was made with.
     """
     if not store.exists(SETTINGS):
         settings = {"first_hour": format_utc(first_hour_ns(store.root)), "grid": asdict(SampleGrid())}
         store.write_json(SETTINGS, settings)
-    settings = store.read_json(SETTINGS)
-    chosen = os.environ.get("LAPS_FIRST_HOUR")
-    if chosen and parse_hour(chosen) != parse_hour(settings["first_hour"]):
+    settings = _read(store)
+    made_with_ns, chosen_ns = _first_hour_ns(settings, store.root), _chosen_ns()
+    if chosen_ns is not None and chosen_ns != made_with_ns:
         raise InputError(
-            f"LAPS_FIRST_HOUR is {chosen}, but this store was made with {settings['first_hour']}",
+            f"LAPS_FIRST_HOUR is {format_utc(chosen_ns)}, but this store was made with {settings['first_hour']}",
             where=store.url(SETTINGS),
             fix="Unset LAPS_FIRST_HOUR, or edit the file to move the start (old hours stay in the store).",
         )
-    return dict(settings)
+    return settings
 
 
 def store_grid(store: Store) -> SampleGrid:
-    """The store's sampling grid."""
-    return SampleGrid(**store_settings(store)["grid"])
+    """The store's sampling grid; InputError when the file holds none that can be used."""
+    grid = store_settings(store).get("grid")
+    try:
+        if not isinstance(grid, dict):
+            raise InputError("there is none")
+        for name, value in grid.items():
+            if isinstance(value, bool) or not isinstance(value, int | float if name == "max_age_s" else int):
+                raise InputError(f"{name} cannot be {value!r}")
+        return SampleGrid(**grid)
+    except (InputError, TypeError) as error:
+        raise _broken(f"its grid cannot be used: {error}", store.root) from error
+
+
+def _chosen_ns() -> int | None:
+    """The hour in ``LAPS_FIRST_HOUR``, where it is set."""
+    chosen = os.environ.get("LAPS_FIRST_HOUR")
+    try:
+        return parse_hour(chosen) if chosen else None
+    except InputError as error:
+        raise InputError(error.what, where="LAPS_FIRST_HOUR", fix=error.fix) from error
+
+
+def _read(store: Store) -> dict[str, Any]:
+    try:
+        settings = json.loads(store.read_bytes(SETTINGS))
+    except ValueError as error:
+        raise _broken(f"is not valid JSON: {error}; first_hour and grid are not known", store.root) from error
+    if not isinstance(settings, dict) or not isinstance(settings.get("first_hour"), str):
+        raise _broken('has no text "first_hour"', store.root)
+    return settings
+
+
+def _first_hour_ns(settings: dict[str, Any], root: str) -> int:
+    try:
+        return parse_hour(settings["first_hour"])
+    except InputError as error:
+        raise _broken(f"its first_hour cannot be used: {error.what}", root) from error
+
+
+def _broken(what: str, root: str) -> InputError:
+    example = {"first_hour": format_utc(default_first_hour_ns()), "grid": asdict(SampleGrid())}
+    return InputError(
+        what,
+        where=f"{root}/{SETTINGS}",
+        fix=f"Put back a file like {json.dumps(example)} with the values that the store was made with, or delete it: "
+        "the next command writes it anew, from LAPS_FIRST_HOUR and the default grid.",
+    )

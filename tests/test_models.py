@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from laps.errors import InputError, ModelMismatchError, NotProcessedError
-from resources.models import CALIBRATION, CLUSTER_MODEL, EMBEDDER, ENCODER, TOKENIZER, ModelRegistry
+from laps.errors import InputError, LapsError, ModelMismatchError, NotProcessedError, StoreError
+from resources.models import (
+    CALIBRATION,
+    CALIBRATION_FILE,
+    CLUSTER_MODEL,
+    EMBEDDER,
+    ENCODER,
+    TOKENIZER,
+    ModelRegistry,
+    Release,
+    naming,
+)
 from resources.store import Store
 
 
@@ -18,12 +30,26 @@ def registry(tmp_path: Path) -> ModelRegistry:
 
 def complete(registry: ModelRegistry, suffix: str = "1") -> str:
     release = registry.open_draft("test")
-    registry.fill(release, TOKENIZER, f"t{suffix}")
-    registry.fill(release, CALIBRATION, f"c{suffix}", "cam1")
-    registry.fill(release, EMBEDDER, f"e{suffix}")
+    registry.fill(release, TOKENIZER, put(registry, TOKENIZER, f"t{suffix}"))
+    registry.fill(release, CALIBRATION, put_calibration(registry, f"c{suffix}", f"t{suffix}"), "cam1")
+    registry.fill(release, EMBEDDER, put(registry, EMBEDDER, f"e{suffix}"))
     registry.fill(release, ENCODER, "weight_free:x")
-    registry.fill(release, CLUSTER_MODEL, f"k{suffix}")
+    registry.fill(release, CLUSTER_MODEL, put_clusters(registry, f"k{suffix}", f"t{suffix}", f"e{suffix}"))
     return release.name
+
+
+def put(registry: ModelRegistry, kind: str, model_id: str, file: str = "config.json", **content: str) -> str:
+    registry.store.write_json(f"models/{kind}/{model_id}/{file}", content)
+    registry.store.write_bytes(f"models/{kind}/{model_id}/complete", b"")
+    return model_id
+
+
+def put_calibration(registry: ModelRegistry, model_id: str, tokenizer: str) -> str:
+    return put(registry, CALIBRATION, model_id, CALIBRATION_FILE, tokenizer_id=tokenizer)
+
+
+def put_clusters(registry: ModelRegistry, model_id: str, tokenizer: str, embedder: str) -> str:
+    return put(registry, CLUSTER_MODEL, model_id, "clusters.json", tokenizer_id=tokenizer, embedder_id=embedder, k="3")
 
 
 def test_an_empty_store_says_what_to_do(registry: ModelRegistry) -> None:
@@ -75,7 +101,7 @@ def test_a_new_model_opens_a_draft_that_keeps_what_comes_before(registry: ModelR
     assert (draft.tokenizer, draft.calibrations, draft.embedder) == ("t1", {"cam1": "c1"}, "e1")
     assert draft.cluster_model is None
     assert registry.to_read().name == "r1", "runs go on with the current release"
-    registry.fill(draft, CLUSTER_MODEL, "k2")
+    registry.fill(draft, CLUSTER_MODEL, put_clusters(registry, "k2", "t1", "e1"))
     registry.promote("r2")
     assert registry.release("r1").status == "retired"
     assert registry.to_read().name == "r2"
@@ -123,3 +149,147 @@ def test_unknown_releases_list_the_known(registry: ModelRegistry) -> None:
     complete(registry)
     with pytest.raises(InputError, match="Releases: r1"):
         registry.release("r9")
+
+
+def ids(release: Release) -> dict[str, Any]:
+    slots = (TOKENIZER, EMBEDDER, ENCODER, CLUSTER_MODEL)
+    return {**{slot: getattr(release, slot) for slot in slots}, CALIBRATION: release.calibrations}
+
+
+def test_another_model_empties_what_was_made_with_the_old_one(registry: ModelRegistry) -> None:
+    draft = registry.release(complete(registry))
+    full = ids(draft)
+    registry.fill(draft, CALIBRATION, "c5", "cam2")
+    assert ids(registry.release("r1")) == {**full, CALIBRATION: {"cam1": "c1", "cam2": "c5"}}, "a camera joined"
+    registry.fill(draft, ENCODER, "weight_free:y")
+    registry.fill(draft, TOKENIZER, "t1")
+    full |= {ENCODER: "weight_free:y", CALIBRATION: {"cam1": "c1", "cam2": "c5"}}
+    assert ids(registry.release("r1")) == full
+    registry.fill(draft, CALIBRATION, "c6", "cam2")
+    full |= {CLUSTER_MODEL: None, CALIBRATION: {"cam1": "c1", "cam2": "c6"}}
+    assert ids(registry.release("r1")) == full
+    registry.fill(draft, CLUSTER_MODEL, "k2")
+    registry.fill(draft, EMBEDDER, "e2")
+    assert ids(registry.release("r1")) == full | {EMBEDDER: "e2"}
+    registry.fill(draft, CLUSTER_MODEL, "k3")
+    registry.fill(draft, TOKENIZER, "t2")
+    emptied = {TOKENIZER: "t2", ENCODER: "weight_free:y", EMBEDDER: None, CLUSTER_MODEL: None, CALIBRATION: {}}
+    assert ids(registry.release("r1")) == emptied
+
+
+def test_a_fill_judges_the_release_as_it_is_now(registry: ModelRegistry) -> None:
+    draft = registry.release(complete(registry))
+    registry.promote(draft.name)
+    with pytest.raises(ModelMismatchError, match="does not change"):
+        registry.fill(draft, TOKENIZER, "t9")  # it was a draft when it was read
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("calibration", r"calibration c1 of camera cam1 was made with the tokenizer tother.*segmenter_calibration"),
+        ("clusters of a tokenizer", r"cluster model k1 was made with the tokenizer tother, but the release has t1"),
+        ("clusters of an embedder", r"cluster model k1 was made with the embedder eother.*Materialize cluster_model"),
+    ],
+)
+def test_models_that_were_not_made_together_cannot_become_current(
+    registry: ModelRegistry, part: str, said: str
+) -> None:
+    name = complete(registry)
+    if part == "calibration":
+        put_calibration(registry, "c1", "tother")
+    elif part == "clusters of a tokenizer":
+        put_clusters(registry, "k1", "tother", "e1")
+    else:
+        put_clusters(registry, "k1", "t1", "eother")
+    with pytest.raises(ModelMismatchError, match=said):
+        registry.promote(name)
+    assert registry.current() is None
+
+
+@pytest.mark.parametrize("path", ["tokenizer/t1", "calibration/c1", "embedder/e1", "cluster_model/k1"])
+def test_a_model_that_the_store_lacks_cannot_become_current(registry: ModelRegistry, path: str) -> None:
+    name = complete(registry)
+    registry.store.delete(f"models/{path}")
+    with pytest.raises(NotProcessedError, match=f"the store has no .* {path[-2:]}.*Materialize"):
+        registry.promote(name)
+
+
+def test_what_a_draft_lacks_is_asked_for_in_that_draft(registry: ModelRegistry) -> None:
+    registry.promote(complete(registry))
+    draft = registry.to_fill(TOKENIZER)
+    told = r"with release r2 in the run configuration \(resources: release: config: name: r2\), or run "
+    told += r"`laps backfill --release r2`\.$"
+    with pytest.raises(NotProcessedError, match="Materialize segment_embeddings first, " + told):
+        draft.require(EMBEDDER)
+    with pytest.raises(ModelMismatchError, match="Do it again, " + told) as raised, naming(draft):
+        raise ModelMismatchError("differs", where="there", fix="Do it again.")
+    assert raised.value.__cause__ is None, "the first cause is what the command line prints"
+    with pytest.raises(NotProcessedError, match=told), naming(draft):
+        draft.require(TOKENIZER)
+    with pytest.raises(LapsError, match=r"^differs$"), naming(registry.release("r1")):
+        raise ModelMismatchError("differs")
+
+
+def test_the_only_draft_needs_no_naming(registry: ModelRegistry) -> None:
+    with pytest.raises(NotProcessedError, match=r"Materialize motion_tokenizer first\.$"):
+        registry.open_draft("test").require(TOKENIZER)
+
+
+def test_a_draft_is_visible_only_when_it_holds_what_it_starts_from(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = registry.promote(complete(registry))
+    written = registry.store.write_json
+
+    def breaks(path: str, content: object) -> None:
+        if path.endswith("r2/embedder.json"):
+            raise StoreError("no room")
+        written(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.store, "write_json", breaks)
+        with pytest.raises(StoreError):
+            registry.open_draft("killed", based_on=current)
+    assert registry.names() == ["r1"]
+    # What a killed run took stays taken: its slots must not show up in another release.
+    assert registry.open_draft("next").name == "r3"
+
+
+def test_drafts_opened_at_once_get_different_names(registry: ModelRegistry) -> None:
+    ready = threading.Barrier(8)
+    opened: list[str] = []
+
+    def open_one() -> None:
+        own = ModelRegistry(Store(registry.store.root))
+        ready.wait()
+        opened.append(own.open_draft("at once").name)
+
+    threads = [threading.Thread(target=open_one) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(opened) == [f"r{number}" for number in range(1, 9)]
+    assert registry.names() == sorted(opened)
+
+
+@pytest.mark.parametrize("root", ["local", "memory://laps-taken"])
+def test_a_name_is_taken_once(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path) if root == "local" else root)
+    registry = ModelRegistry(store)
+    try:
+        assert registry.open_draft("first").name == "r1"
+        # Another process took r2 after the names were listed.
+        store.write_bytes("models/releases/r2/taken", b"another")
+        with monkeypatch.context() as patch:
+            listed = store.files
+            old = [path for path in listed("models/releases") if "/r2/" not in path]
+            patch.setattr(
+                store, "files", lambda folder, suffix="": old if folder == "models/releases" else listed(folder, suffix)
+            )
+            name = registry.open_draft("second").name
+        assert name == "r3"
+        assert registry.names() == ["r1", "r3"]
+    finally:
+        store.delete("models")

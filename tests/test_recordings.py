@@ -13,6 +13,7 @@ import pytest
 
 from laps.errors import InputError
 from laps.recordings import (
+    Sidecar,
     describe_hour,
     describe_range,
     registration_row,
@@ -85,8 +86,8 @@ def video(tmp_path):
 
 def test_the_four_ways_in_their_order():
     info = VideoInfo(**{**INFO.__dict__, "creation_time_ns": 4 * S})
-    sidecar = json.dumps({"start": "1970-01-01T00:00:02Z"})
     name = "/landing/cam1/cam1_19700101T000003Z.mp4"
+    sidecar = Sidecar(f"{name}.json", json.dumps({"start": "1970-01-01T00:00:02Z"}).encode())
     assert resolve_start(name, option_ns=1 * S, sidecar=sidecar, info=info) == (1 * S, "option")
     assert resolve_start(name, option_ns=None, sidecar=sidecar, info=info) == (2 * S, "sidecar")
     assert resolve_start(name, option_ns=None, sidecar=None, info=info) == (3 * S, "file_name")
@@ -126,12 +127,36 @@ def test_without_a_start_the_error_names_the_four_ways(name):
     assert ("does not end in Z" in str(caught.value)) == ("1121T050000.mp4" in name)
 
 
-@pytest.mark.parametrize(
-    "sidecar", ["{", "[]", "{}", '{"start": 5}', '{"start": "2026-11-21T05:00:00"}', '{"start": "yesterday"}']
-)
-def test_a_sidecar_that_cannot_be_used_is_an_error_and_not_passed_over(sidecar):
-    with pytest.raises(InputError, match=r"cam1_20261121T050000Z\.mp4\.json: .*sidecar"):
-        resolve_start("cam1_20261121T050000Z.mp4", option_ns=None, sidecar=sidecar, info=INFO)
+BAD_SIDECARS = [
+    b"{", b'{"start": 5}', b'{"start": "2026-11-21T05:00:00"}', b'{"start": "yesterday"}', b'{"start": ""}',
+    b'{"start": "0001-01-01T00:00:00+05:00"}', '{"start": "caf\u00e9"}'.encode("latin-1"), b"\xff\xfe\x00",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [*BAD_SIDECARS, b"[]", b"{}"])
+def test_a_sidecar_that_cannot_be_used_is_an_error_and_not_passed_over(content):
+    name = "cam1_20261121T050000Z.mp4"
+    with pytest.raises(InputError, match=r"^cam1_20261121T050000Z\.mp4\.json: .*sidecar"):
+        resolve_start(name, option_ns=None, sidecar=Sidecar(f"{name}.json", content), info=INFO)
+
+
+@pytest.mark.parametrize("content", BAD_SIDECARS)
+def test_errors_name_the_sidecar_that_was_read(content):
+    with pytest.raises(InputError, match=r"^a/20261121T050000Z\.json: .*sidecar"):
+        resolve_start(
+            "a/20261121T050000Z.mp4",
+            option_ns=None,
+            sidecar=Sidecar("a/20261121T050000Z.json", content),
+            info=INFO,
+        )
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[1, 2]", b'{"fps": 30}'])
+def test_a_json_file_about_something_else_is_passed_over(content):
+    name = "20261121T050000Z.mp4"
+    unrelated = Sidecar("20261121T050000Z.json", content)
+    assert not unrelated.concerns(name)
+    assert resolve_start(name, option_ns=None, sidecar=unrelated, info=INFO) == (FIVE, "file_name")
 
 
 def test_a_start_without_zone_is_an_error():
@@ -202,6 +227,11 @@ def test_starts_that_cannot_be_are_quarantined(video):
     assert (no_start["start_time"], no_start["codec"]) == (None, "h264")
     future = register(path, NOW + S)
     assert "in the future" in future["reason"]
+    # Begins in the past and would end in the future: the start must be wrong.
+    unfinished = register(path, NOW - S)
+    assert "would end at 2026-11-23T00:00:01Z, which is in the future" in unfinished["reason"]
+    assert unfinished["status"] == "quarantined"
+    assert register(path, NOW - 2 * S)["status"] == "ok"
     early = register(path, FIVE, first_hour_ns=SIX)
     assert "LAPS_FIRST_HOUR" in early["reason"]
     assert {row["status"] for row in (future, early)} == {"quarantined"}
@@ -290,7 +320,7 @@ def test_the_earlier_start_keeps_an_overlap(video):
     ]
     overlap = rows[2]
     assert overlap["uri"] == late["uri"]
-    assert early["uri"] in overlap["reason"]
+    assert overlap["reason"] == f"{early['uri']} covers this time and is used instead, because it starts earlier"
 
 
 def test_a_twin_and_a_file_inside_another_are_not_used(video):
@@ -302,6 +332,33 @@ def test_a_twin_and_a_file_inside_another_are_not_used(video):
     assert sorted((r["uri"], *seconds(r)) for r in rows if r["status"] == "overlap") == [
         (inner["uri"], 2.0, 4.0),
         (twin["uri"], 0.0, 6.0),
+    ]
+
+
+def test_the_reason_for_an_overlap_says_which_part_of_the_rule_decided(video):
+    names = ["b.mp4", "a.mp4", "c.mp4"]
+    first, last, same = (register(video(name), FIVE, registered_ns=NOW + (name == "a.mp4") * S) for name in names)
+    rows = describe([last, same, first])
+    assert [r["uri"] for r in rows if r["used"]] == [first["uri"]]
+    reasons = {r["uri"]: r["reason"] for r in rows if r["status"] == "overlap"}
+    assert set(reasons) == {last["uri"], same["uri"]}
+    by_registration = "starts at the same time and was registered earlier"
+    by_name = "starts at the same time and its name sorts first"
+    used = f"{first['uri']} covers this time and is used instead, because it"
+    assert reasons[same["uri"]] == f"{used} {by_name}"
+    assert reasons[last["uri"]].split("; ") == [
+        f"{used} {by_registration}",
+        f"{same['uri']} covers this time and is used instead, because it {by_registration}",
+    ]
+
+
+def test_a_late_file_that_starts_earlier_takes_the_overlap_over(video):
+    before = register(video("before.mp4", seconds=4), FIVE + 2 * S)
+    late = register(video("late.mp4", seconds=4), FIVE, registered_ns=NOW + S)
+    rows = describe([before, late])
+    assert [(r["uri"], *seconds(r)) for r in rows if r["used"]] == [
+        (late["uri"], 0.0, 4.0),
+        (before["uri"], 4.0, 6.0),
     ]
 
 
@@ -377,6 +434,37 @@ def test_a_file_that_is_gone_or_changed_to_rubbish_harms_no_neighbour(video):
     corrupt = [(Path(r["uri"]).name, r["used"], *seconds(r)) for r in rows if r["status"] == "corrupt"]
     assert corrupt == [("gone.mp4", False, 10.0, 12.0), ("broken.mp4", False, 20.0, 22.0)]
     assert [r["uri"] for r in rows if r["used"]] == [good["uri"]]
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), IsADirectoryError(21, "Is a directory"), OSError(40, "Loop")]
+)
+def test_a_local_file_that_cannot_be_opened_harms_no_neighbour(video, error):
+    good, bad = register(video("good.mp4"), FIVE), register(video("bad.mp4"), FIVE + 10 * S)
+
+    def forbidden(uri: str):
+        if uri == bad["uri"]:
+            raise error
+        return open_file(uri)
+
+    rows = describe_hour(CameraHour("cam1", FIVE), GRID, [good, bad], forbidden)
+    (corrupt,) = (r for r in rows if r["status"] == "corrupt")
+    assert (corrupt["uri"], *seconds(corrupt)) == (bad["uri"], 10.0, 12.0)
+    assert error.strerror in corrupt["reason"] and "Make it readable" in corrupt["reason"]
+    assert [r["uri"] for r in rows if r["used"]] == [good["uri"]]
+    # A network that is down must not be stored as corrupt footage.
+    remote = {**bad, "uri": "s3://bucket/bad.mp4"}
+    bad["uri"] = remote["uri"]
+    with pytest.raises(type(error)):
+        describe_hour(CameraHour("cam1", FIVE), GRID, [good, remote], forbidden)
+
+
+def test_superseded_rows_are_passed_over(video):
+    row = register(video("a.mp4"), FIVE)
+    moved = {**row, "status": "superseded", "reason": "superseded by another"}
+    assert summary(describe([moved, register(Path(row["uri"]), SIX)])) == [("gap", False, -1.45, 3600.0)]
+    other = {**moved, "start_time": to_datetime(FIVE + S), "end_time": to_datetime(FIVE + 3 * S)}
+    assert summary(describe([other, row]))[1] == ("ok", True, 0.0, 2.0)
 
 
 def test_files_without_timestamps_say_so(video):

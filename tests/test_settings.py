@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from laps.errors import InputError
+from laps.errors import InputError, LapsError
 from laps.timegrid import SampleGrid, format_utc
 from resources.settings import default_first_hour_ns, first_hour_ns, store_grid, store_settings
 from resources.store import Store, store_root
@@ -37,6 +37,64 @@ def test_the_grid_belongs_to_the_store(tmp_path: Path, monkeypatch: pytest.Monke
     settings["grid"]["rate_hz"] = 5
     store.write_json("settings.json", settings)
     assert store_grid(store) == SampleGrid(rate_hz=5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"first_hour": ',
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b'{"first_hour": 5}',
+        b'{"first_hour": "yesterday"}',
+        b'{"first_hour": "2026-03-01T00:30:00Z"}',
+    ],
+)
+@pytest.mark.parametrize("root", ["local", "memory"])
+def test_a_broken_file_is_an_error_with_its_place_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, root: str
+) -> None:
+    monkeypatch.delenv("LAPS_FIRST_HOUR", raising=False)
+    store = Store(str(tmp_path) if root == "local" else f"memory://{tmp_path.name}")
+    with store.fs.open(store.full_path("settings.json"), "wb") as file:
+        file.write(content)
+    for read in (lambda: first_hour_ns(store.root), lambda: store_settings(store), lambda: store_grid(store)):
+        with pytest.raises(InputError, match="first_hour") as caught:
+            read()
+        assert caught.value.where == store.url("settings.json")
+        assert "LAPS_FIRST_HOUR" in str(caught.value.fix)
+
+
+def test_a_file_that_cannot_be_read_is_an_error_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAPS_FIRST_HOUR", raising=False)
+    (tmp_path / "settings.json").mkdir()
+    with pytest.raises(LapsError, match=r"settings\.json"):
+        first_hour_ns(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "grid", [None, [], {"rate": 10}, {"rate_hz": "10"}, {"rate_hz": 10.5}, {"rate_hz": 0}, {"stride": True}]
+)
+def test_a_broken_grid_is_an_error_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grid: object
+) -> None:
+    monkeypatch.delenv("LAPS_FIRST_HOUR", raising=False)
+    store = Store(str(tmp_path))
+    store.write_json("settings.json", {"first_hour": "2026-03-01T00:00:00Z", "grid": grid})
+    assert format_utc(first_hour_ns(store.root)) == "2026-03-01T00:00:00Z"
+    with pytest.raises(InputError, match="grid") as caught:
+        store_grid(store)
+    assert caught.value.where == store.url("settings.json")
+
+
+def test_a_first_hour_in_the_environment_that_is_none_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAPS_FIRST_HOUR", "yesterday")
+    with pytest.raises(InputError, match=r"^LAPS_FIRST_HOUR: "):
+        first_hour_ns(str(tmp_path))
 
 
 def test_the_root_comes_from_the_argument_then_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,7 @@ def quarantined(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 
 def recording_count(connection: duckdb.DuckDBPyConnection) -> int:
-    return int(scalar(connection, "SELECT count(*) FROM recordings"))
+    return int(scalar(connection, "SELECT count(*) FROM recordings WHERE status <> 'superseded'"))
 
 
 def problems(connection: duckdb.DuckDBPyConnection) -> list[Problem]:

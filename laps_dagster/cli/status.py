@@ -38,7 +38,7 @@ def status() -> None:
         row
         for camera in sorted({path.split("/")[1].removeprefix("camera=") for path in store.files("recordings")})
         for row in recordings.of_camera(camera)
-        if row["status"] != "ok"
+        if row["status"] == "quarantined"
     ]
     if quarantined:
         click.echo("\nquarantined")

@@ -1,0 +1,310 @@
+"""The register of recordings: what was offered, corrected, refused, and how it is read again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import resources.recordings
+from laps.errors import InputError, LapsError, StoreError
+from laps.recordings import describe_hour
+from laps.tables import RECORDINGS
+from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, format_utc, from_datetime, parse_utc
+from resources.recordings import Recordings, file_info, open_uri
+from resources.store import Store, rows_table
+from tests.videos import write_video
+
+THREE = parse_utc("2026-01-05T03:00:00Z")
+FOUR = THREE + HOUR_NS
+FIVE = FOUR + HOUR_NS
+S = 1_000_000_000
+
+
+@pytest.fixture
+def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recordings:
+    monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
+    return Recordings(Store(str(tmp_path / "store")), str(tmp_path / "landing"))
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    (tmp_path / "landing/cam1").mkdir(parents=True)
+    return write_video(tmp_path / "landing/cam1/a.mp4", seconds=1, fps=10, width=64, height=48)
+
+
+def say_start(video: Path, start_ns: int | str) -> None:
+    start = start_ns if isinstance(start_ns, str) else format_utc(start_ns)
+    video.with_name(f"{video.name}.json").write_text(json.dumps({"start": start}))
+
+
+def touch(video: Path) -> None:
+    stat = video.stat()
+    os.utime(video, ns=(stat.st_atime_ns, stat.st_mtime_ns + S))
+
+
+def starts(recordings: Recordings, *statuses: str) -> list[int]:
+    return [from_datetime(row["start_time"]) for row in recordings.of_camera("cam1") if row["status"] in statuses]
+
+
+def hours(*times_ns: int) -> list[CameraHour]:
+    return [CameraHour("cam1", time_ns) for time_ns in times_ns]
+
+
+# -- the same file, corrected ----------------------------------------------------------------------------------
+
+
+def test_the_same_file_keeps_its_first_row(recordings: Recordings, video: Path) -> None:
+    say_start(video, THREE)
+    first = recordings.register(str(video), "cam1")
+    file = Path(recordings.store.root, recordings.row_path("cam1", first["recording_id"]))
+    written = file.stat().st_mtime_ns
+    assert recordings.register(str(video), "cam1") == first
+    assert recordings.register(str(video), "cam1", THREE)["registered_at"] == first["registered_at"]
+    assert recordings.of_camera("cam1") == [first]
+    assert file.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("how", ["sidecar and file", "sidecar", "option", "option and file"])
+def test_a_corrected_recording_stands_at_one_time(recordings: Recordings, video: Path, how: str) -> None:
+    say_start(video, THREE)
+    wrong = recordings.register(str(video), "cam1")
+    if "sidecar" in how:
+        say_start(video, FOUR)
+    if "file" in how:
+        touch(video)
+    right = recordings.register(str(video), "cam1", FOUR if "option" in how else None)
+    assert (from_datetime(right["start_time"]), right["status"]) == (FOUR, "ok")
+    assert starts(recordings, "ok") == [FOUR]
+    (old,) = (row for row in recordings.of_camera("cam1") if row["status"] == "superseded")
+    assert {**old, "status": "ok", "reason": None} == wrong
+    assert right["recording_id"] in old["reason"] and "2026-01-05T04:00:00Z" in old["reason"]
+    assert recordings.hours("cam1") == hours(FOUR)
+    assert recordings.hours("cam1", include_superseded=True) == hours(THREE, FOUR)
+    rows = describe_hour(hours(THREE)[0], SampleGrid(), recordings.of_camera("cam1"), open_uri)
+    assert {row["status"] for row in rows} == {"gap"}
+    # The corrected recording is as stable as any other.
+    assert recordings.register(str(video), "cam1") == right
+
+
+def test_correcting_there_and_back_leaves_one_row_of_each_start(recordings: Recordings, video: Path) -> None:
+    for start_ns in (THREE, FOUR, FIVE, THREE):
+        say_start(video, start_ns)
+        recordings.register(str(video), "cam1")
+    assert starts(recordings, "ok") == [THREE]
+    assert starts(recordings, "superseded") == [FOUR, FIVE]
+    RECORDINGS.validate(rows_table(RECORDINGS, recordings.of_camera("cam1")))
+
+
+def test_a_file_that_was_only_touched_has_one_row_that_counts(recordings: Recordings, video: Path) -> None:
+    say_start(video, THREE)
+    ids = {recordings.register(str(video), "cam1")["recording_id"]}
+    touch(video)
+    ids.add(recordings.register(str(video), "cam1")["recording_id"])
+    assert len(ids) == 2
+    assert (starts(recordings, "ok"), starts(recordings, "superseded")) == ([THREE], [THREE])
+
+
+def test_an_accepted_file_that_became_rubbish_gives_its_hours_back(recordings: Recordings, video: Path) -> None:
+    say_start(video, THREE)
+    recordings.register(str(video), "cam1")
+    video.write_bytes(b"rubbish" * 99)
+    assert recordings.register(str(video), "cam1")["status"] == "quarantined"
+    assert [row["status"] for row in recordings.of_camera("cam1")] == ["superseded", "quarantined"]
+    assert recordings.cameras() == []
+    assert recordings.hours("cam1") == []
+    assert recordings.hours("cam1", include_superseded=True) == hours(THREE)
+
+
+def test_a_quarantined_file_that_was_repaired_leaves_no_trace(recordings: Recordings, video: Path) -> None:
+    whole = video.read_bytes()
+    say_start(video, THREE)
+    video.write_bytes(whole[: len(whole) // 2])
+    assert recordings.register(str(video), "cam1")["status"] == "quarantined"
+    video.write_bytes(whole)
+    assert recordings.register(str(video), "cam1")["status"] == "ok"
+    assert [row["status"] for row in recordings.of_camera("cam1")] == ["ok"]
+
+
+def test_the_start_that_a_person_gave_outlives_a_scan(recordings: Recordings, video: Path) -> None:
+    given = recordings.register(str(video), "cam1", THREE)
+    assert list(recordings.scan()) == [given]
+    touch(video)
+    (again,) = recordings.scan()
+    assert isinstance(again, dict)
+    assert (again["start_time"], again["start_source"]) == (given["start_time"], "option")
+    # Another recording under the same name does not inherit it.
+    write_video(video, seconds=2, fps=10, width=64, height=48)
+    (other,) = recordings.scan()
+    assert isinstance(other, dict) and other["status"] == "quarantined" and "--start" in other["reason"]
+
+
+def test_a_start_is_taken_back_by_another_and_not_by_silence(recordings: Recordings, video: Path) -> None:
+    say_start(video, THREE)
+    first = recordings.register(str(video), "cam1")
+    sidecar = video.with_name("a.mp4.json")
+    sidecar.unlink()
+    assert recordings.register(str(video), "cam1") == first
+    sidecar.write_text("{")
+    assert recordings.register(str(video), "cam1")["status"] == "quarantined"
+    assert starts(recordings, "ok") == []
+
+
+def test_the_same_recording_under_two_names_is_used_once(recordings: Recordings, video: Path) -> None:
+    twin = video.with_name("b.mp4")
+    shutil.copy(video, twin)
+    first = recordings.register(str(twin), "cam1", THREE)
+    recordings.register(str(video), "cam1", THREE)
+    rows = describe_hour(hours(THREE)[0], SampleGrid(), recordings.of_camera("cam1"), open_uri)
+    assert [row["uri"] for row in rows if row["used"]] == [first["uri"]]
+    (unused,) = (row for row in rows if row["status"] == "overlap")
+    assert unused["uri"] == str(video)
+    assert unused["reason"] == (
+        f"{twin} covers this time and is used instead, because it starts at the same time and was registered earlier"
+    )
+
+
+# -- the landing zone ------------------------------------------------------------------------------------------
+
+
+def scanned(recordings: Recordings, video: Path) -> tuple[Any, dict[str, Any]]:
+    """What a scan says of ``a.mp4`` and of a good file that comes after it."""
+    last = video.with_name("z_20260105T030000Z.mp4")
+    if not last.exists():
+        shutil.copy(video, last)
+    first, second = recordings.scan()
+    assert isinstance(second, dict)
+    return first, second
+
+
+@pytest.mark.parametrize("sidecar", ["a.mp4.json", "a.json"])
+def test_a_sidecar_in_another_encoding_stops_no_scan(recordings: Recordings, video: Path, sidecar: str) -> None:
+    video.with_name(sidecar).write_bytes('{"start": "caf\u00e9"}'.encode("latin-1"))
+    bad, good = scanned(recordings, video)
+    assert bad["status"] == "quarantined"
+    assert str(video.with_name(sidecar)) in bad["reason"] and "UTF-8" in bad["reason"]
+    assert good["status"] == "ok"
+
+
+def test_a_sidecar_that_is_no_file_stops_no_scan(recordings: Recordings, video: Path) -> None:
+    video.with_name("a.mp4.json").mkdir()
+    bad, good = scanned(recordings, video)
+    assert isinstance(bad, InputError)
+    assert bad.where == str(video.with_name("a.mp4.json")) and bad.fix
+    assert good["status"] == "ok"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mp4.json"])
+def test_a_forbidden_file_stops_no_scan(
+    recordings: Recordings, video: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    say_start(video, THREE)
+    forbidden = str(video.with_name(name))
+
+    def open_but(uri: str) -> Any:
+        if uri == forbidden:
+            raise PermissionError(13, "Permission denied", uri)
+        return open_uri(uri)
+
+    monkeypatch.setattr(resources.recordings, "open_uri", open_but)
+    bad, good = scanned(recordings, video)
+    assert isinstance(bad, InputError)
+    assert bad.where == forbidden and "Permission denied" in bad.what and bad.fix
+    assert good["status"] == "ok"
+
+
+def test_a_network_that_is_down_ends_a_scan(recordings: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise ConnectionError("connection reset")
+
+    def open_broken(uri: str) -> Any:
+        if uri.endswith(".json"):
+            raise FileNotFoundError(uri)
+        return Broken(b"x" * 100)
+
+    info = resources.recordings.FileInfo("s3://bucket/a.mp4", 100, None, "e")
+    monkeypatch.setattr(resources.recordings, "file_info", lambda uri: info)
+    monkeypatch.setattr(resources.recordings, "open_uri", open_broken)
+    with pytest.raises(ConnectionError):
+        recordings.register(info.uri, "cam1")
+    assert recordings.of_camera("cam1") == []
+
+
+def test_a_name_that_is_not_utf8_is_refused() -> None:
+    with pytest.raises(InputError, match="not UTF-8"):
+        file_info("/landing/cam1/caf\udce9.mp4")
+
+
+def test_an_unrelated_json_file_does_not_hide_the_stamp_in_a_name(recordings: Recordings, video: Path) -> None:
+    stamped = video.rename(video.with_name("a_20260105T030000Z.mp4"))
+    unrelated = stamped.with_suffix(".json")
+    unrelated.write_text('{"fps": 10}')
+    row = recordings.register(str(stamped), "cam1")
+    assert (row["status"], row["start_source"]) == ("ok", "file_name")
+    unrelated.write_text(json.dumps({"start": format_utc(FOUR)}))
+    row = recordings.register(str(stamped), "cam1")
+    assert (from_datetime(row["start_time"]), row["start_source"]) == (FOUR, "sidecar")
+
+
+# -- reading ---------------------------------------------------------------------------------------------------
+
+
+def put(store: Store, name: str, start_ns: int | None, end_ns: int | None) -> None:
+    row = dict.fromkeys(RECORDINGS.column_names) | {
+        "recording_id": name,
+        "camera": "cam1",
+        "uri": f"/x/{name}.mp4",
+        "status": "ok" if end_ns else "quarantined",
+        "start_time": start_ns and pa.scalar(start_ns // 1000, pa.timestamp("us", "UTC")),
+        "end_time": end_ns and pa.scalar(end_ns // 1000, pa.timestamp("us", "UTC")),
+        "size_bytes": 1,
+        "etag": "e",
+        "registered_at": pa.scalar(FIVE // 1000, pa.timestamp("us", "UTC")),
+    }
+    store.write_table(RECORDINGS, f"recordings/camera=cam1/{name}.parquet", rows_table(RECORDINGS, [row]))
+
+
+@pytest.mark.parametrize("root", [lambda path: str(path / "store"), lambda path: f"memory://{path.name}/store"])
+def test_rows_are_read_by_start_and_by_range(tmp_path: Path, root: Callable[[Path], str]) -> None:
+    store = Store(root(tmp_path))
+    recordings = Recordings(store, str(tmp_path))
+    assert recordings.of_camera("cam1") == recordings.cameras() == recordings.hours("cam1") == []
+    put(store, "later", FOUR, FIVE)
+    put(store, "early", THREE, THREE + S)
+    put(store, "unknown", None, None)
+    put(store, "endless", THREE + S, None)
+
+    def names(**how: Any) -> list[str]:
+        return [row["recording_id"] for row in recordings.of_camera("cam1", **how)]
+
+    assert names() == ["early", "endless", "later", "unknown"]
+    assert names(touching=(FOUR - S, FOUR)) == ["endless"]
+    assert names(touching=(FIVE - S, FIVE)) == ["endless", "later"]
+    assert names(touching=(0, THREE + 1000)) == ["early"]
+    assert recordings.hours("cam1") == hours(THREE, FOUR)
+    assert recordings.cameras() == ["cam1"]
+    assert (
+        recordings.of_camera("cam1")[2]
+        == store.read_table(RECORDINGS, "recordings/camera=cam1/later.parquet").to_pylist()[0]
+    )
+
+
+def test_a_broken_row_is_named(recordings: Recordings, video: Path) -> None:
+    recordings.register(str(video), "cam1", THREE)
+    recordings.store.write_bytes("recordings/camera=cam1/broken.parquet", b"no parquet")
+    with pytest.raises(StoreError, match=r"camera=cam1/broken\.parquet"):
+        recordings.of_camera("cam1")
+
+
+def test_a_camera_folder_that_is_no_name_gives_its_error(recordings: Recordings, video: Path) -> None:
+    shutil.move(video.parent, video.parent.with_name("Bad Name"))
+    (outcome,) = recordings.scan()
+    assert isinstance(outcome, LapsError) and "Bad Name" in str(outcome)
