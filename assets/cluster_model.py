@@ -31,7 +31,7 @@ class Clustering(dg.Config):
     sample_primitives: int = Field(
         100_000,
         ge=1,
-        description="Primitives to fit on at most, evenly spread over the hours: 100,000 take 1 GB.",
+        description="Primitives to fit on at most, evenly spread over the hours; 100,000 take about 1 GB.",
     )
     scan: list[int] = Field(default=[2, 3, 4, 5, 6, 8, 10, 12], description="Numbers of clusters to compare.")
     seed: int = Field(0, description="Seed of the sample and of k-means.")

@@ -365,10 +365,6 @@ class TableWriter:
         self._writer.close()
 
 
-def empty_rows(table: Table) -> pa.Table:
-    return table.schema().empty_table()
-
-
 def rows_table(table: Table, rows: Iterable[dict[str, Any]]) -> pa.Table:
     """Rows given as dictionaries; a key that the table lacks is an error, an absent nullable one is null."""
     import pyarrow as pa

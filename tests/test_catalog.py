@@ -36,7 +36,7 @@ from laps.tables import (
 from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, parse_utc, to_datetime
 from resources.catalog import connect, open_catalog, render, run_query
 from resources.models import ModelRegistry
-from resources.store import Store, empty_rows, rows_table
+from resources.store import Store, rows_table
 
 GRID = SampleGrid()
 FIVE = parse_utc("2026-11-21T05:00:00Z")
@@ -259,7 +259,7 @@ def _fill_hour(
         (SEGMENT_EMBEDDINGS, embeddings),
         (VISUAL_FEATURES, features),
     ):
-        store.write_partition(table, hour, rows_table(table, rows) if rows else empty_rows(table), RELEASE)
+        store.write_partition(table, hour, rows_table(table, rows), RELEASE)
 
 
 def _shares(clusters: int) -> np.ndarray:
@@ -471,12 +471,17 @@ def test_only_the_chosen_release_is_shown(tmp_path):
     ):
         registry.fill(draft, slot, model)
     registry.fill(draft, "calibration", "c", camera="a")
+    # What promotion compares: the ids that the models themselves were made with.
+    store.write_json("models/calibration/c/calibration.json", {"tokenizer_id": TOKENIZER})
+    store.write_json("models/cluster_model/k/clusters.json", {"tokenizer_id": TOKENIZER, "embedder_id": "e"})
+    for model in (f"tokenizer/{TOKENIZER}", "embedder/e", "calibration/c", "cluster_model/k"):
+        store.write_bytes(f"models/{model}/complete", b"")
     registry.promote(RELEASE)
     current = open_catalog(store)
     assert rows(current, "SELECT count(*) AS n FROM primitives") == [{"n": len(made.segments)}]
     assert rows(current, "SELECT count(*) AS n FROM latent_stream") == [{"n": 72_000}]
     other = CameraHour("a", FIVE)
-    store.write_partition(SEGMENTS, other, empty_rows(SEGMENTS), "r2")
+    store.write_partition(SEGMENTS, other, rows_table(SEGMENTS, []), "r2")
     assert rows(open_catalog(store), "SELECT DISTINCT model FROM partitions WHERE table_name = 'segments'") == [
         {"model": RELEASE}
     ]
