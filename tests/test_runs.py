@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,35 @@ def test_runs_that_a_killed_process_left_are_failed_at_the_next_start() -> None:
     with open_instance() as instance:
         assert [run.status.value for run in instance.get_runs()] == ["FAILURE"]
         assert instance.event_log_storage.get_concurrency_info("decode").active_slot_count == 0
+
+
+def wait_for_ever(task: Task, threads: int | None = None, run_id: str | None = None) -> Outcome:
+    """A run that never ends; it leaves its process's number behind."""
+    Path(os.environ["LAPS_STORE"]).with_name("worker").write_text(str(os.getpid()))
+    while True:
+        time.sleep(1)
+
+
+def test_workers_end_with_the_command_that_started_them(tmp_path: Path) -> None:
+    code = (
+        "from laps_dagster import runs; from tests.test_runs import wait_for_ever; runs.execute = wait_for_ever\n"
+        f"if __name__ == '__main__': runs.Runner().run_all([runs.Task('track', {HOUR!r})])"
+    )
+    script = tmp_path / "command.py"
+    script.write_text(code)
+    root = Path(__file__).parent.parent
+    with subprocess.Popen([sys.executable, script], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}) as command:
+        note = tmp_path / "worker"
+        deadline = time.monotonic() + 60
+        while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        worker = identity(int(note.read_text()))
+        assert worker is not None
+        command.kill()
+    deadline = time.monotonic() + 20
+    while not is_gone(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert is_gone(worker)
 
 
 def test_an_hour_that_is_no_partition_is_an_outcome() -> None:
