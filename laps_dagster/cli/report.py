@@ -12,9 +12,8 @@ import click
 @click.option("--release", help="Release to report on. Default: the current one.")
 def report(out: Path | None, release: str | None) -> None:
     """Write one self-contained HTML page about what was processed and found."""
-    from resources.reporting import render_report, write_report
-
     from resources.models import ModelRegistry
+    from resources.reporting import render_report, write_report
     from resources.store import Store
 
     store = Store()
