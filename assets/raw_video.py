@@ -6,18 +6,19 @@ Read from packet timestamps, without decoding a picture and without copying the 
 """
 
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
 from assets.specs import OBSERVE, describe
-from laps.errors import InputError
+from laps.errors import InputError, MediaError
 from laps.tables import RAW_VIDEO
-from laps.timegrid import NS_PER_S, format_utc, from_datetime
+from laps.timegrid import NS_PER_S, CameraHour, format_utc, from_datetime
 from resources.configured import RecordingsResource, StoreResource
 from resources.recordings import open_uri
 from resources.settings import store_grid
-from resources.store import rows_table
+from resources.store import Store, rows_table
 
 
 @dg.asset(
@@ -39,6 +40,7 @@ def raw_video(
     if now_ns <= hour.start_ns:
         raise InputError(f"the hour has not begun: it is {format_utc(now_ns)}", where=hour.key)
     rows = describe_hour(hour, grid, registered, open_uri, until_ns=min(hour.stop_ns, now_ns))
+    _refuse_lost_footage(files, hour, rows)
     files.write_partition(RAW_VIDEO, hour, rows_table(RAW_VIDEO, rows))
 
     footage_s = 0.0
@@ -61,3 +63,20 @@ def raw_video(
             "not_plain": dg.MetadataValue.md("\n".join(f"- {line}" for line in lines) or "nothing"),
         }
     )
+
+
+def _refuse_lost_footage(files: Store, hour: CameraHour, rows: list[dict[str, Any]]) -> None:
+    """Stop when a recording that this hour used before cannot be read any more: good results would be emptied."""
+    if not files.has_partition(RAW_VIDEO, hour):
+        return
+    known = files.read_partition(RAW_VIDEO, hour, columns=["used", "recording_id"]).to_pylist()
+    used_before = {row["recording_id"] for row in known if row["used"]}
+    used_now = {row["recording_id"] for row in rows if row["used"]}
+    for row in rows:
+        if row["status"] == "corrupt" and row["recording_id"] in used_before - used_now:
+            raise MediaError(
+                f"a recording that this hour was made from cannot be read any more ({row['reason']}); "
+                "the earlier result is kept",
+                where=hour.key,
+                fix="Put the file back (is a share not mounted?), then run this hour again.",
+            )

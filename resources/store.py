@@ -171,7 +171,7 @@ class Store:
                     temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="laps-"))) / "file"
             except OSError as error:
                 raise self._cannot_write(path, error) from error
-            stack.callback(temporary.unlink, missing_ok=True)
+            stack.callback(_unlink, temporary)
             try:
                 yield temporary
             except OSError as error:
@@ -363,6 +363,12 @@ class TableWriter:
 
     def __exit__(self, *_: object) -> None:
         self._writer.close()
+
+
+def _unlink(file: Path) -> None:
+    """Remove a temporary file; what went wrong before matters more than whether this works."""
+    with contextlib.suppress(OSError):
+        file.unlink()
 
 
 def rows_table(table: Table, rows: Iterable[dict[str, Any]]) -> pa.Table:

@@ -39,17 +39,17 @@ def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landin
     if paths:
         if camera is None:
             raise click.UsageError("--camera is needed with PATH")
-        if start and len(paths) > 1:
-            raise click.UsageError("--start is the time of one recording: give one PATH")
+        found = [file for path in paths for file in _files(path)]
+        if start and len(found) > 1:
+            raise click.UsageError("--start is the time of one recording: give one file")
         start_ns = parse_utc(start) if start else None
-        for path in paths:
-            for file in _files(path):
-                try:
-                    outcome = recordings.register(file, camera, start_ns)
-                except LapsError as error:
-                    outcome = error
-                count += 1
-                problems += _say(outcome)
+        for file in found:
+            try:
+                outcome = recordings.register(file, camera, start_ns)
+            except LapsError as error:
+                outcome = error
+            count += 1
+            problems += _say(outcome)
     else:
         for outcome in recordings.scan():
             count += 1

@@ -61,6 +61,9 @@ def main() -> None:
     except LapsError as error:
         click.echo(f"laps: {error}", err=True)
         sys.exit(1)
+    except (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        click.echo(f"laps: {error.filename}: {error.strerror}", err=True)
+        sys.exit(1)
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away: nothing is wrong.
         sys.stderr.close()
