@@ -123,7 +123,9 @@ class Backfill:
             if camera not in release.calibrations:
                 self._step("calibrate", camera)
         release = self.registry.release(release.name)
-        calibrated = [hour for hour in self.closing if hour.camera in release.calibrations]
+        # An hour that is running is observed as far as it has come, and cut when it is over.
+        now_ns = from_datetime(datetime.now(UTC))
+        calibrated = [hour for hour in self.closing if hour.camera in release.calibrations and hour.stop_ns <= now_ns]
         if release.cluster_model is None:
             self._hours(CUT, calibrated)
             config = {"k": self.options.k or self._default_k(release), "seed": self.options.seed}

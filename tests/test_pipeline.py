@@ -224,6 +224,21 @@ def test_more_clusters_than_primitives_is_a_clear_error(processed: Backfill, sto
     store.delete(f"models/releases/{draft.name}")
 
 
+def test_a_recording_that_is_gone_does_not_empty_its_hour(processed: Backfill, store: Store) -> None:
+    hour = CameraHour.parse(f"02|{FIRST}")
+    path = store.partition_path(tables.RAW_VIDEO, hour)
+    before = store.read_bytes(path)
+    file = Path(Recordings(store).of_camera("02")[0]["uri"])
+    away = file.rename(file.with_suffix(".away"))
+    try:
+        outcome = execute(Task("observe", hour.key))
+        assert not outcome.ok
+        assert "cannot be read any more" in outcome.error and file.name in outcome.error
+        assert store.read_bytes(path) == before
+    finally:
+        away.rename(file)
+
+
 def test_a_killed_run_leaves_nothing_half_and_a_second_completes(processed: Backfill, store: Store) -> None:
     hour = CameraHour.parse(f"cam1|{FIRST}")
     paths = [store.partition_path(table, hour) for table in (tables.KEYPOINT_TRACKS, tables.KEYFRAMES)]
