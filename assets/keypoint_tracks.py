@@ -13,8 +13,8 @@ import dagster as dg
 from assets.partitions import camera_hour, camera_hours
 from assets.specs import OBSERVE, describe
 from laps.tables import KEYFRAMES, KEYPOINT_TRACKS, RAW_VIDEO
-from laps.timegrid import from_datetime
 from resources.configured import RecordingsResource, StoreResource, TrackerResource
+from resources.hours import observed_samples
 from resources.recordings import open_uri
 from resources.settings import store_grid
 
@@ -50,9 +50,7 @@ def keypoint_tracks(
     hour, files = camera_hour(context), store.open()
     grid = store_grid(files)
     rows = files.read_partition(RAW_VIDEO, hour).to_pylist()
-    first, stop = grid.hour_samples(hour.hour_ns)
-    # A running hour ends, for now, where raw_video could see.
-    stop = min(stop, grid.first_sample_at_or_after(max(from_datetime(row["end_time"]) for row in rows)))
+    first, stop = observed_samples(rows, hour, grid)
     follower = tracker.build()
     problems: list[str] = []
     samples = sample_frames(

@@ -14,8 +14,8 @@ from assets.partitions import camera_hour, camera_hours
 from assets.plots import energy_plot
 from assets.specs import OBSERVE, describe, picture
 from laps.tables import LATENT_STREAM, RAW_VIDEO
-from laps.timegrid import from_datetime
 from resources.configured import StoreResource
+from resources.hours import observed_samples
 from resources.models import TOKENIZER, ModelRegistry
 from resources.release import ReleaseResource
 from resources.settings import store_grid
@@ -43,8 +43,7 @@ def latent_stream(
     tokenizer_id = release.read(files).require(TOKENIZER)
     tokenizer = load(ModelRegistry(files).folder(TOKENIZER, tokenizer_id))
     rows = files.read_partition(RAW_VIDEO, hour).to_pylist()
-    first, stop = grid.hour_samples(hour.hour_ns)
-    stop = min(stop, grid.first_sample_at_or_after(max(from_datetime(row["end_time"]) for row in rows)))
+    first, stop = observed_samples(rows, hour, grid)
     began = time.perf_counter()
     stream = encode_stream(
         read_windows(files, [hour]),

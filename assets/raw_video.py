@@ -5,7 +5,6 @@ Read from packet timestamps, without decoding a picture and without copying the 
 `gap`, each with its reason; only ranges with `used = true` are read further on.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -14,7 +13,7 @@ from assets.partitions import camera_hour, camera_hours
 from assets.specs import OBSERVE, describe
 from laps.errors import InputError, MediaError
 from laps.tables import RAW_VIDEO
-from laps.timegrid import NS_PER_S, CameraHour, format_utc, from_datetime
+from laps.timegrid import NS_PER_S, CameraHour, format_utc, from_datetime, now_ns
 from resources.configured import RecordingsResource, StoreResource
 from resources.recordings import open_uri
 from resources.settings import store_grid
@@ -36,10 +35,10 @@ def raw_video(
     around = (hour.previous.start_ns, hour.next.stop_ns)
     registered = recordings.open(files).of_camera(hour.camera, touching=around)
     # The part of a running hour that has not happened yet is no gap: it is not known.
-    now_ns = from_datetime(datetime.now(UTC))
-    if now_ns <= hour.start_ns:
-        raise InputError(f"the hour has not begun: it is {format_utc(now_ns)}", where=hour.key)
-    rows = describe_hour(hour, grid, registered, open_uri, until_ns=min(hour.stop_ns, now_ns))
+    present_ns = now_ns()
+    if present_ns <= hour.start_ns:
+        raise InputError(f"the hour has not begun: it is {format_utc(present_ns)}", where=hour.key)
+    rows = describe_hour(hour, grid, registered, open_uri, until_ns=min(hour.stop_ns, present_ns))
     _refuse_lost_footage(files, hour, rows)
     files.write_partition(RAW_VIDEO, hour, rows_table(RAW_VIDEO, rows))
 

@@ -34,6 +34,7 @@ from laps.timegrid import (
     format_utc,
     from_datetime,
     parse_utc,
+    stamp_ns,
     to_datetime,
 )
 from laps.video import FrameScan, Opener, VideoInfo, probe, scan_frames
@@ -298,7 +299,7 @@ def _check_times(uri: str, start_ns: int, end_ns: int, registered_ns: int, first
 
 def in_order(recordings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Recordings in the order in which they keep an overlap: by start, by registration, by uri."""
-    return sorted(recordings, key=lambda row: (_ns(row["start_time"]), _ns(row["registered_at"]), row["uri"]))
+    return sorted(recordings, key=lambda row: (stamp_ns(row["start_time"]), stamp_ns(row["registered_at"]), row["uri"]))
 
 
 def describe_hour(
@@ -354,8 +355,8 @@ def describe_range(
         if row["camera"] == camera and row["start_time"] is not None and row["status"] != "superseded"
     ]
     for recording in in_order(mine):
-        begin_ns = _ns(recording["start_time"])
-        claimed_ns = None if recording["end_time"] is None else _ns(recording["end_time"])
+        begin_ns = stamp_ns(recording["start_time"])
+        claimed_ns = None if recording["end_time"] is None else stamp_ns(recording["end_time"])
         if recording["status"] != "ok":
             end_ns = stop_ns if claimed_ns is None and start_ns <= begin_ns else (claimed_ns or begin_ns)
             rows += _corrupt_rows(recording, begin_ns, end_ns, start_ns, stop_ns, recording["reason"])
@@ -535,7 +536,7 @@ def _why_first(kept: _Footage, other: _Footage) -> str:
     """Which part of the rule of :func:`in_order` decided."""
     if kept.begin_ns < other.begin_ns:
         return "starts earlier"
-    if _ns(kept.recording["registered_at"]) < _ns(other.recording["registered_at"]):
+    if stamp_ns(kept.recording["registered_at"]) < stamp_ns(other.recording["registered_at"]):
         return "starts at the same time and was registered earlier"
     return "starts at the same time and its name sorts first"
 
@@ -594,7 +595,7 @@ def _blank(camera: str, begin: int, end: int, *, status: str, reason: str) -> di
 
 
 def _file_columns(recording: Mapping[str, Any]) -> dict[str, Any]:
-    begin_ns = _ns(recording["start_time"])
+    begin_ns = stamp_ns(recording["start_time"])
     return {
         "recording_start_time": to_datetime(begin_ns),
         "recording_start_ns": begin_ns,
@@ -634,8 +635,3 @@ def _interval_ns(nominal_fps: float | None, times_ns: np.ndarray | None) -> int:
     if times_ns is not None and times_ns.size > 1:
         return int(np.median(np.diff(times_ns)))
     return NS_PER_S // 25
-
-
-def _ns(value: datetime | int) -> int:
-    """Nanoseconds of a row's timestamp: a datetime with zone, or microseconds as Arrow stores them."""
-    return value * 1000 if isinstance(value, int) else from_datetime(value)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from laps.errors import MediaError
-from laps.timegrid import NS_PER_S, SampleGrid, format_utc, from_datetime
+from laps.timegrid import NS_PER_S, SampleGrid, format_utc, stamp_ns
 from laps.video import Opener, TimedFrame, decode
 
 
@@ -54,8 +53,8 @@ def pieces_of(rows: Sequence[Mapping[str, Any]]) -> list[Piece]:
     for row in rows:
         if not row["used"]:
             continue
-        first, last = _ns(row["first_frame_time"]), _ns(row["last_frame_time"])
-        stop = _ns(row["end_time"])
+        first, last = stamp_ns(row["first_frame_time"]), stamp_ns(row["last_frame_time"])
+        stop = stamp_ns(row["end_time"])
         longest_ns = round((row["max_interval_s"] or 0.0) * NS_PER_S)
         pieces.append(
             Piece(
@@ -76,9 +75,9 @@ def covered(rows: Sequence[Mapping[str, Any]], grid: SampleGrid, first: int, sto
     for row in rows:
         if not row["used"]:
             continue
-        begin = grid.first_sample_at_or_after(_ns(row["first_frame_time"]))
-        aged = grid.last_sample_at_or_before(_ns(row["last_frame_time"]) + grid.max_age_ns) + 1
-        end = max(grid.first_sample_at_or_after(_ns(row["end_time"])), aged)
+        begin = grid.first_sample_at_or_after(stamp_ns(row["first_frame_time"]))
+        aged = grid.last_sample_at_or_before(stamp_ns(row["last_frame_time"]) + grid.max_age_ns) + 1
+        end = max(grid.first_sample_at_or_after(stamp_ns(row["end_time"])), aged)
         result[max(0, begin - first) : max(0, end - first)] = True
     return result
 
@@ -176,8 +175,3 @@ def _frames(
                     on_problem(str(error))
     if failures and not decoded:
         raise failures[0]
-
-
-def _ns(value: datetime | int) -> int:
-    """Nanoseconds of a row's timestamp: a datetime with zone, or microseconds as Arrow stores them."""
-    return value * 1000 if isinstance(value, int) else from_datetime(value)

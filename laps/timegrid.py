@@ -180,6 +180,16 @@ def from_datetime(when: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * NS_PER_S + delta.microseconds * 1000
 
 
+def stamp_ns(value: datetime | int) -> int:
+    """Nanoseconds of a row's timestamp: a datetime with zone, or microseconds as Arrow stores them."""
+    return value * 1000 if isinstance(value, int) else from_datetime(value)
+
+
+def now_ns() -> int:
+    """The present, in nanoseconds since the epoch."""
+    return from_datetime(datetime.now(UTC))
+
+
 def parse_utc(text: str) -> int:
     """Nanoseconds of an ISO 8601 time that names its zone (``2026-11-21T05:00:00Z``, ``…+02:00``)."""
     try:

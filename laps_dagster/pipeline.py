@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from laps.errors import InputError, NotProcessedError
@@ -17,7 +16,7 @@ from laps.tables import (
     KEYPOINT_TRACKS,
     SEGMENT_EMBEDDINGS,
 )
-from laps.timegrid import CameraHour, from_datetime
+from laps.timegrid import CameraHour, now_ns
 from laps_dagster.runs import Outcome, Runner, Task
 from laps_dagster.stages import ASSIGN, CUT, ENCODE, OBSERVE, SEGMENT, TRACK, OutOfDate, Stage
 from resources.freshness import registrations
@@ -100,8 +99,7 @@ class Backfill:
         self.store = store
         self.hours = list(hours)
         # The hour after the one that is running is no partition yet; what is open stays open until then.
-        now_ns = from_datetime(datetime.now(UTC))
-        self.closing = [hour for hour in hours_to_close(hours) if hour.start_ns <= now_ns]
+        self.closing = [hour for hour in hours_to_close(hours) if hour.start_ns <= now_ns()]
         self.options = options
         self.progress = progress
         self.registry = ModelRegistry(store)
@@ -124,8 +122,7 @@ class Backfill:
                 self._step("calibrate", camera)
         release = self.registry.release(release.name)
         # An hour that is running is observed as far as it has come, and cut when it is over.
-        now_ns = from_datetime(datetime.now(UTC))
-        calibrated = [hour for hour in self.closing if hour.camera in release.calibrations and hour.stop_ns <= now_ns]
+        calibrated = [hour for hour in self.closing if hour.camera in release.calibrations and hour.stop_ns <= now_ns()]
         if release.cluster_model is None:
             self._hours(CUT, calibrated)
             config = {"k": self.options.k or self._default_k(release), "seed": self.options.seed}

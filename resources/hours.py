@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from laps.errors import NotProcessedError
 from laps.tables import RAW_VIDEO, Table
-from laps.timegrid import CameraHour
+from laps.timegrid import CameraHour, SampleGrid, from_datetime
 from resources.recordings import Recordings
 from resources.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+def observed_samples(rows: Iterable[Mapping[str, Any]], hour: CameraHour, grid: SampleGrid) -> tuple[int, int]:
+    """First sample of an hour and the one after its last; a running hour ends, for now, where raw_video could see."""
+    first, stop = grid.hour_samples(hour.hour_ns)
+    seen_ns = max(from_datetime(row["end_time"]) for row in rows)
+    return first, min(stop, grid.first_sample_at_or_after(seen_ns))
 
 
 def read_previous(

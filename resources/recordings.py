@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from laps.errors import InputError, LapsError, StoreError
 from laps.tables import RECORDINGS
-from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, to_datetime
+from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
 from resources.settings import first_hour_ns
 from resources.store import Store, rows_table
 
@@ -125,7 +125,7 @@ class Recordings:
                     size_bytes=info.size_bytes,
                     modified_ns=info.modified_ns,
                     etag=info.etag,
-                    registered_ns=from_datetime(datetime.now(UTC)),
+                    registered_ns=now_ns(),
                     option_ns=start_ns,
                     sidecar=sidecar,
                     first_hour_ns=first_hour_ns(self.store.root),
