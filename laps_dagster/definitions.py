@@ -22,6 +22,7 @@ from assets.segment_embeddings import segment_embeddings
 from assets.segmenter_calibration import segmenter_calibration
 from assets.segments import segments
 from assets.visual_features import visual_features
+from laps_dagster.executor import identified_process
 from laps_dagster.jobs import JOBS
 from laps_dagster.sensors import new_cameras
 from resources.configured import default_resources
@@ -52,8 +53,7 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
         jobs=JOBS,
         sensors=[new_cameras],
         resources={**default_resources(), **(resources or {})},
-        # A run is one process: its steps share loaded models, and a run is what fails and is retried.
-        executor=dg.in_process_executor,
+        executor=identified_process,
     )
 
 

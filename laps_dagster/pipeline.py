@@ -104,7 +104,10 @@ class Backfill:
         self.progress = progress
         self.registry = ModelRegistry(store)
         self.recordings = Recordings(store)
-        self.runner = Runner(options.workers)
+        # A first hour in the middle of footage is cut with the hour before it, which is observed where it is not yet.
+        filmed = {hour for camera in {hour.camera for hour in hours} for hour in self.recordings.hours(camera)}
+        self.preceding = sorted({hour.previous for hour in hours} & filmed - set(self.closing))
+        self.runner = Runner(options.workers, notice=progress.report)
 
     def run(self) -> Release:
         """Process the hours; returns the release that they were processed with.
@@ -112,8 +115,29 @@ class Backfill:
         Raises NotProcessedError when a step that all hours depend on failed.
         """
         self.store.remove_leftovers()
-        with self.runner:
-            return self._run()
+        try:
+            with self.runner:
+                return self._run()
+        except KeyboardInterrupt:
+            named = f" --release {self.options.release}" if self.options.release else ""
+            self.progress.report(f"interrupted: `laps backfill --only missing{named}` goes on from here")
+            raise
+
+    def plan(self) -> dict[CameraHour, list[str]]:
+        """The stages that :meth:`run` would make for each hour, beside models that are missing; nothing is made."""
+        release = self._chosen()
+        self.options = replace(self.options, release=release.name if release else "")
+        trained = release is not None and release.tokenizer is not None
+        clustered = release is not None and release.cluster_model is not None
+        stage = OBSERVE if trained else TRACK
+        observed = self._due(stage, self.preceding, redo=False)
+        observed += self._due(stage, self.closing, redo=trained or release is None)
+        cut = set(self._due(SEGMENT if clustered else CUT, self._over()))
+        cut |= {after for hour in observed for after in (hour, hour.next)} & set(self._over())
+        return {
+            hour: [job for job, hours in (("observe", observed), ("segment", cut)) if hour in hours]
+            for hour in sorted({*observed, *cut})
+        }
 
     def _run(self) -> Release:
         release = self._release_with_tokenizer()
@@ -121,8 +145,7 @@ class Backfill:
             if camera not in release.calibrations:
                 self._step("calibrate", camera)
         release = self.registry.release(release.name)
-        # An hour that is running is observed as far as it has come, and cut when it is over.
-        calibrated = [hour for hour in self.closing if hour.camera in release.calibrations and hour.stop_ns <= now_ns()]
+        calibrated = [hour for hour in self._over() if hour.camera in release.calibrations]
         if release.cluster_model is None:
             self._hours(CUT, calibrated)
             config = {"k": self.options.k or self._default_k(release), "seed": self.options.seed}
@@ -144,6 +167,7 @@ class Backfill:
         if release is None or release.tokenizer is None:
             # Tracks belong to no release: a new one takes those that are there.
             self._hours(TRACK, self.closing, redo=release is None)
+            self._hours(TRACK, self.preceding, redo=False)
             if not any(self.store.has_partition(KEYPOINT_TRACKS, hour) for hour in self.hours):
                 raise NotProcessedError(
                     "no hour could be tracked, so there is nothing to train on",
@@ -159,9 +183,12 @@ class Backfill:
             outcome = self._step("train_tokenizer", ops={"motion_tokenizer": {"config": config}}, required=True)
             release = self.registry.release(str(outcome.metadata["motion_tokenizer"]["release"]))
             self.options = replace(self.options, release=release.name)
-            tracked = [hour for hour in self.closing if self.store.has_partition(KEYPOINT_TRACKS, hour)]
+            tracked = [
+                hour for hour in (*self.preceding, *self.closing) if self.store.has_partition(KEYPOINT_TRACKS, hour)
+            ]
             self._hours(ENCODE, tracked)
         else:
+            self._hours(OBSERVE, self.preceding, redo=False)
             self._hours(OBSERVE, self.closing)
         return release
 
@@ -177,11 +204,21 @@ class Backfill:
             return None
         return self.registry.to_read()
 
+    def _over(self) -> list[CameraHour]:
+        """The hours to cut: one that is running is observed as far as it has come, and cut when it is over."""
+        return [hour for hour in self.closing if hour.stop_ns <= now_ns()]
+
+    def _due(self, stage: Stage, hours: Sequence[CameraHour], *, redo: bool = True) -> list[CameraHour]:
+        """The hours that a stage has to make: all, or only such as are missing or out of date."""
+        if redo and not self.options.only_missing:
+            return list(hours)
+        registered = registrations(self.recordings, {hour.camera for hour in self.hours})
+        return OutOfDate(self.store, self.options.release, registered).hours(stage, hours)
+
     def _hours(self, stage: Stage, hours: Sequence[CameraHour], *, redo: bool = True) -> None:
-        chosen = list(hours)
-        if self.options.only_missing or not redo:
-            registered = registrations(self.recordings, {hour.camera for hour in self.hours})
-            chosen = OutOfDate(self.store, self.options.release, registered).hours(stage, chosen)
+        if not hours:
+            return
+        chosen = self._due(stage, hours, redo=redo)
         if not chosen:
             self.progress.report(f"{stage.job}: nothing to do")
             return

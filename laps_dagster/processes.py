@@ -1,14 +1,15 @@
 """Telling whether the process that made a run is still there.
 
 A worker that is killed cannot say so: its run stays STARTED and keeps its place in the pools, for ever. Each run
-therefore carries the identity of its process, and the next backfill on the same machine fails the runs whose process
-is gone.
+therefore carries the identity of its process, and the next run on the same machine, or one that waits for such a
+place, fails the runs whose process is gone.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,21 @@ def fail_lost_runs(instance: DagsterInstance) -> list[str]:
     lost = []
     unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-        if TAG in run.tags and is_gone(run.tags[TAG]):
+        if run.tags.get(TAG) and is_gone(run.tags[TAG]):
             fail_lost_run(instance, run.run_id, "its process is gone: killed, out of memory, or the machine restarted")
             lost.append(run.run_id)
     return lost
+
+
+def pool_holders(instance: DagsterInstance, run_ids: Collection[str]) -> list[str]:
+    """Who holds the places in pools that some of these runs wait for, in words."""
+    holders = []
+    for pool in sorted(instance.event_log_storage.get_concurrency_keys()):
+        info = instance.event_log_storage.get_concurrency_info(pool)
+        if info.pending_step_count and info.pending_run_ids & set(run_ids):
+            others = sorted(info.active_run_ids - set(run_ids))
+            for run in filter(None, map(instance.get_run_by_id, others)):
+                where = run.tags.get(TAG, "").split()
+                process = f", process {where[2]} on {where[0]}" if where else ""
+                holders.append(f"pool {pool}, held by run {run.run_id[:8]} ({run.job_name}{process})")
+    return holders

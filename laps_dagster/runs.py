@@ -1,6 +1,7 @@
 """Running jobs in the foreground: each run in a worker process, several at once, recorded in the instance.
 
-A crash in one run (a codec's, or out of memory) ends its worker and nothing else; the hours beside it go on.
+A crash in one run (a codec's, or out of memory) ends its worker and nothing else; the hours beside it go on. An
+interrupt ends the workers at once: a table is there whole or not at all, so nothing half-done stays behind.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
 
 from laps_dagster.instance import open_instance
-from laps_dagster.processes import TAG, fail_lost_run, fail_lost_runs, identity
+from laps_dagster.processes import TAG, fail_lost_run, fail_lost_runs, identity, pool_holders
 
 # Dagster's own console log repeats every event; the instance keeps them all, and a failure is printed by the caller.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+POOLS_LOOKED_AT_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,12 @@ class Runner:
 
     Args:
         workers: runs at once.
+        notice: told, a line at a time, what the runs wait for when other processes hold the pools.
     """
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, *, notice: Callable[[str], None] | None = None) -> None:
         self.workers = max(1, workers)
+        self.notice = notice
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Runner:
@@ -123,8 +127,14 @@ class Runner:
             fail_lost_runs(instance)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            for worker in multiprocessing.active_children():
+                worker.kill()
+                worker.join()
         self._stop()
+        with open_instance() as instance:
+            fail_lost_runs(instance)
 
     def run_all(self, tasks: Iterable[Task], *, done: Callable[[Outcome], None] | None = None) -> list[Outcome]:
         """Make runs and return their outcomes in the order of the tasks; ``done`` is told each as it ends."""
@@ -160,15 +170,21 @@ class Runner:
                 futures[pool.submit(execute, task, threads, run_ids[index])] = index
         except BrokenProcessPool:
             crashed = [index for index in tasks if index not in futures.values()]
-        for future in as_completed(futures):
-            index = futures[future]
-            try:
-                outcomes[index] = future.result()
-            except BrokenProcessPool:
-                crashed.append(index)
-            else:
-                if done is not None:
-                    done(outcomes[index])
+        under_way = set(futures)
+        holders: list[str] = []
+        while under_way:
+            ended, under_way = wait(under_way, POOLS_LOOKED_AT_EVERY_S, FIRST_COMPLETED)
+            if not ended:
+                holders = self._look_at_pools(run_ids.values(), holders)
+            for future in ended:
+                index = futures[future]
+                try:
+                    outcomes[index] = future.result()
+                except BrokenProcessPool:
+                    crashed.append(index)
+                else:
+                    if done is not None:
+                        done(outcomes[index])
         if crashed:
             self._stop()
             with open_instance() as instance:
@@ -176,13 +192,22 @@ class Runner:
                     fail_lost_run(instance, run_ids[index], "its worker process died (a crash, or out of memory)")
         return sorted(crashed)
 
+    def _look_at_pools(self, run_ids: Collection[str], known: list[str]) -> list[str]:
+        """Free the places of processes that are gone, and say who holds the others; returns who does."""
+        with open_instance() as instance:
+            fail_lost_runs(instance)
+            holders = pool_holders(instance, run_ids)
+        if holders and holders != known and self.notice is not None:
+            self.notice(f"waiting for {'; '.join(holders)}")
+        return holders
+
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # Spawned, not forked: torch's threads do not survive a fork.
             self._pool = ProcessPoolExecutor(
                 self.workers,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=_end_with_parent,
+                initializer=_begin_worker,
                 initargs=(os.getpid(),),
             )
         return self._pool
@@ -193,8 +218,9 @@ class Runner:
             self._pool = None
 
 
-def _end_with_parent(parent: int) -> None:
-    """End this worker when the command that started it is gone: nobody would hear of its runs."""
+def _begin_worker(parent: int) -> None:
+    """Leave interrupts to the command that started this worker, and end when it is gone: nobody would hear of runs."""
+    os.setpgid(0, 0)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -260,6 +260,33 @@ def test_a_killed_run_leaves_nothing_half_and_a_second_completes(processed: Back
     assert [store.read_bytes(path) for path in paths] == before
 
 
+def test_a_range_that_begins_in_the_middle_of_footage_observes_the_hour_before(
+    processed: Backfill, store: Store
+) -> None:
+    release = ModelRegistry(store).to_read()
+    missing = CameraHour.parse(f"cam1|{FIRST}")
+    path = store.partition_path(tables.LATENT_STREAM, missing, release.tokenizer)
+    content = store.read_bytes(path)
+    hours = [CameraHour.parse(f"cam1|{SECOND}")]
+    store.delete(path)
+    backfill = Backfill(store, hours, Options(workers=2), Progress(report=lambda _: None))
+    planned = backfill.plan()
+    backfill.run()
+    assert not backfill.progress.failures
+    assert store.read_bytes(path) == content
+    made = [str(outcome.task) for outcome in backfill.progress.outcomes]
+    assert made == [
+        f"observe cam1|{FIRST}",
+        *(f"{job} cam1|{hour}" for job in ("observe", "segment") for hour in (SECOND, THIRD)),
+        "publish",
+    ]
+    assert made[:-1] == [
+        f"{job} {hour.key}" for job in ("observe", "segment") for hour in planned if job in planned[hour]
+    ]
+    again = Backfill(store, hours, Options(only_missing=True), Progress(report=lambda _: None))
+    assert again.plan() == {}
+
+
 def test_there_is_no_footage_to_select_in_an_empty_range(processed: Backfill, store: Store) -> None:
     recordings = Recordings(store)
     with pytest.raises(InputError, match="no footage in the chosen hours"):

@@ -78,6 +78,72 @@ def test_runs_that_a_killed_process_left_are_failed_at_the_next_start() -> None:
         assert instance.event_log_storage.get_concurrency_info("decode").active_slot_count == 0
 
 
+def test_a_killed_run_of_the_ui_gives_its_place_to_those_that_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_instance() as instance:
+        instance.event_log_storage.set_concurrency_slots("decode", 1)
+    # `dagster asset materialize` makes a run as the UI does: with the executor of the definitions.
+    note = tmp_path / "holds"
+    code = (
+        "import sys, time, pathlib, laps.observe; from dagster._cli import main\n"
+        f"laps.observe.observe = lambda *_, **__: [pathlib.Path({str(note)!r}).touch(), time.sleep(600)]\n"
+        "sys.argv = ['dagster', 'asset', 'materialize', '-m', 'laps_dagster.definitions', '--partition', "
+        f"{HOUR!r}, '--select', 'raw_video,keypoint_tracks,keyframes']; main()"
+    )
+    said: list[str] = []
+    monkeypatch.setattr(runs, "POOLS_LOOKED_AT_EVERY_S", 1.0)
+    root = Path(__file__).parent.parent
+    with subprocess.Popen([sys.executable, "-c", code], cwd=root, stderr=subprocess.DEVNULL) as holder:
+        deadline = time.monotonic() + 60
+        while not note.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+        def kill_when_told(line: str) -> None:
+            said.append(line)
+            holder.kill()
+            holder.wait()
+
+        with Runner(notice=kill_when_told) as runner:
+            outcome = runner.run_all([Task("track", "cam1|2026-01-05-10:00")])[0]
+    assert outcome.ok, outcome.error
+    assert len(said) == 1
+    assert "waiting for pool decode, held by run" in said[0] and f"process {holder.pid}" in said[0]
+    with open_instance() as instance:
+        assert sorted(run.status.value for run in instance.get_runs()) == ["FAILURE", "SUCCESS"]
+
+
+def test_an_interrupt_ends_the_workers_and_fails_their_runs(tmp_path: Path) -> None:
+    note = tmp_path / "worker"
+    code = (
+        "from laps_dagster import runs; from tests.test_runs import hold_for_ever; runs.execute = hold_for_ever\n"
+        f"if __name__ == '__main__':\n    with runs.Runner() as runner: runner.run_all([runs.Task('track', {HOUR!r})])"
+    )
+    script = tmp_path / "command.py"
+    script.write_text(code)
+    root = Path(__file__).parent.parent
+    with subprocess.Popen(
+        [sys.executable, script], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.PIPE
+    ) as command:
+        deadline = time.monotonic() + 60
+        while not note.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        command.send_signal(signal.SIGINT)
+        _, said = command.communicate(timeout=30)
+    assert said.decode().count("Traceback") == 1, said.decode()  # the command's own; the workers say nothing
+    with open_instance() as instance:
+        assert [run.status.value for run in instance.get_runs()] == ["FAILURE"]
+
+
+def hold_for_ever(task: Task, threads: int | None = None, run_id: str | None = None) -> Outcome:
+    """A run that stays in the middle of tracking."""
+    import laps.observe
+
+    note = Path(os.environ["LAPS_STORE"]).with_name("worker")
+    laps.observe.observe = lambda *_, **__: [note.touch(), time.sleep(600)]
+    return execute(task, threads, run_id)
+
+
 def wait_for_ever(task: Task, threads: int | None = None, run_id: str | None = None) -> Outcome:
     """A run that never ends; it leaves its process's number behind."""
     Path(os.environ["LAPS_STORE"]).with_name("worker").write_text(str(os.getpid()))

@@ -17,7 +17,7 @@ from laps.timegrid import parse_utc
 @click.option(
     "--only", type=click.Choice(["missing"]), help="Only hours that are missing, or older than what they are made from."
 )
-@click.option("--dry-run", is_flag=True, help="Print the hours and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the hours and their stages, and do nothing.")
 @click.option("--release", default="", help="Release to work with. Default: the current one.")
 @click.option("--new-release", is_flag=True, help="Open a draft release with models of its own, made from these hours.")
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True, help="Runs at once.")
@@ -45,7 +45,7 @@ def backfill(
     hour after each recorded one is processed too, because it closes what is open. Failed hours are listed at the
     end, with exit code 1; `laps backfill --only missing` tries them again.
     """
-    from laps_dagster.pipeline import Backfill, Options, Progress, hours_to_close, select_hours
+    from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
     from resources.models import ModelRegistry
     from resources.recordings import Recordings
     from resources.settings import store_settings
@@ -56,15 +56,15 @@ def backfill(
     hours = select_hours(
         Recordings(store), cameras, parse_utc(start) if start else None, parse_utc(stop) if stop else None
     )
+    if new_release and release:
+        raise click.UsageError("give --release or --new-release, not both")
     if dry_run:
-        filmed = {hour for camera in {hour.camera for hour in hours} for hour in Recordings(store).hours(camera)}
-        for hour in hours_to_close(hours):
-            click.echo(f"{hour.key}{'' if hour in filmed else '  (no footage; closes the hour before)'}")
+        planned = Backfill(store, hours, Options(release=release, only_missing=only == "missing"), Progress(click.echo))
+        for hour, stages in planned.plan().items():
+            click.echo(f"{hour.key}  {', '.join(stages)}")
         return
     register_cameras(sorted({hour.camera for hour in hours}))
     if new_release:
-        if release:
-            raise click.UsageError("give --release or --new-release, not both")
         release = ModelRegistry(store).open_draft("opened by laps backfill").name
         click.echo(f"draft release {release}")
     progress = Progress(report=click.echo)
@@ -86,7 +86,8 @@ def backfill(
         for outcome in progress.failures:
             click.echo(f"  {outcome.task}: {outcome.error}", err=True)
         click.echo(
-            "`laps backfill --only missing` runs them again; their logs are in the Dagster UI (laps dev)",
+            "`laps backfill --only missing` with the same other options runs them again; their logs are in the "
+            "Dagster UI (laps dev)",
             err=True,
         )
         raise SystemExit(1)
