@@ -498,6 +498,88 @@ CLUSTERS = Table(
     ),
 )
 
+EVALUATION = Table(
+    name="evaluation",
+    description=(
+        "Scores against truth, where a recording has `<name>.truth.json` beside it, each beside the same score of "
+        "predictions that did not look at the video. One row for each recording, metric and level, and one for all "
+        "recordings of a setting together (counts added). Truth is for scoring: no other table is made from it."
+    ),
+    key=("setting", "recording_id", "metric", "level"),
+    partitioned="release",
+    model_level="release",
+    columns=(
+        Column(
+            "setting",
+            "string",
+            "transductive: tokenizer or calibration were made from hours of this recording, without labels; inductive: "
+            "neither was; unknown: nobody recorded what the tokenizer was trained on. Clusters are not asked about.",
+            values=("transductive", "inductive", "unknown"),
+        ),
+        Column("camera", "string", "Camera that filmed it; null over all recordings.", nullable=True),
+        Column("recording_id", "string", "Recording; null over all recordings of the setting.", nullable=True),
+        Column("uri", "string", "Where the recording lies; null over all.", nullable=True),
+        Column("recordings", "int64", "Recordings that went in."),
+        Column("duration_s", "float64", "Their length.", unit="s"),
+        Column(
+            "metric",
+            "string",
+            "F1 of boundaries (boundary_greedy: as the reference implementation matches; boundary: one to one, shared "
+            "ones once; typed: starts with starts, ends with ends) and of segments; average_precision of segments by "
+            "confidence (mAP); over_segmentation, predicted over true count; purity, nmi and ari of the clusters "
+            "against the labels of truth.",
+            values=(
+                "boundary_greedy",
+                "boundary",
+                "typed",
+                "segment",
+                "average_precision",
+                "over_segmentation",
+                "purity",
+                "nmi",
+                "ari",
+            ),
+        ),
+        Column("level", "float64", "Tolerance in seconds of a boundary; IoU of segments.", nullable=True),
+        Column("value", "float64", "The score.", nullable=True),
+        Column("low", "float64", "95% block-bootstrap interval, low end; null below 10 blocks of 30 s.", nullable=True),
+        Column("high", "float64", "95% block-bootstrap interval, high end.", nullable=True),
+        Column("precision", "float64", "Matched over predicted.", nullable=True),
+        Column("recall", "float64", "Matched over true.", nullable=True),
+        Column(
+            "chance_equal_true",
+            "float64",
+            "The same of a prediction at equal spacing, as many as in truth.",
+            nullable=True,
+        ),
+        Column("chance_equal_predicted", "float64", "The same, as many as were predicted.", nullable=True),
+        Column(
+            "chance_random_true", "float64", "The same at random times, as many as in truth; a mean.", nullable=True
+        ),
+        Column("chance_random_predicted", "float64", "The same, as many as were predicted.", nullable=True),
+        Column(
+            "chance_metronome",
+            "float64",
+            "The same of a boundary every so many seconds, with the best period from 1 to 10 s, picked by the truth.",
+            nullable=True,
+        ),
+        Column("metronome_period_s", "float64", "That period.", unit="s", nullable=True),
+        Column("chance_shuffled", "float64", "The same of shuffled labels (clusters only); a mean.", nullable=True),
+        Column(
+            "matched",
+            "int64",
+            "Boundaries or segments that found their partner; of clusters: primitives with a label of truth.",
+            nullable=True,
+        ),
+        Column("truth", "int64", "Boundaries or segments in truth.", nullable=True),
+        Column("predicted", "int64", "Boundaries or segments predicted; of clusters: primitives.", nullable=True),
+        _TOKENIZER,
+        Column("calibration_id", "string", "Calibration of the camera; null over all recordings.", nullable=True),
+        Column("cluster_model_id", "string", "Cluster model, for purity, nmi and ari.", nullable=True),
+        _RELEASE,
+    ),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -512,6 +594,7 @@ TABLES: dict[str, Table] = {
         VISUAL_FEATURES,
         CLUSTER_ASSIGNMENTS,
         CLUSTERS,
+        EVALUATION,
     )
 }
 

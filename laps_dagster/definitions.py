@@ -12,6 +12,7 @@ from assets.checks import table_checks
 from assets.clips import clips
 from assets.cluster_assignments import cluster_assignments
 from assets.cluster_model import cluster_model
+from assets.evaluation import evaluation
 from assets.icss_report import icss_report
 from assets.keypoint_tracks import keypoint_tracks
 from assets.landing_zone import landing_zone
@@ -42,6 +43,7 @@ ASSETS = (
     cluster_assignments,
     icss_report,
     catalog,
+    evaluation,
 )
 
 

@@ -14,6 +14,7 @@ from laps.errors import InputError
 from laps.evaluation import (
     Marks,
     evaluate,
+    evaluate_recordings,
     intersection_over_union,
     match_greedy,
     match_points,
@@ -42,13 +43,17 @@ def score(result: dict[str, Any], metric: str, level: float) -> dict[str, Any]:
 def test_greedy_lets_a_true_boundary_take_another_s_only_match() -> None:
     # 10.0 looks first and takes 10.4, its nearest; 10.9 is then left with 9.5. One to one, both have a partner.
     truth, predicted = [10.0, 10.9], [9.5, 10.4]
-    assert match_greedy(truth, predicted, 0.5) == 1
-    assert match_points(truth, predicted, 0.5) == 2
+    assert match_greedy(truth, predicted, 0.5) == [(0, 1)]
+    assert match_points(truth, predicted, 0.5) == [(0, 0), (1, 1)]
 
 
 def test_greedy_takes_the_earlier_of_two_equally_near() -> None:
-    assert match_greedy([10.0, 11.5], [9.0, 11.0], 1.0) == 2
-    assert match_greedy([10.0, 8.5], [9.0, 11.0], 1.0) == 1
+    assert match_greedy([10.0, 11.5], [9.0, 11.0], 1.0) == [(0, 0), (1, 1)]
+    assert match_greedy([10.0, 8.5], [9.0, 11.0], 1.0) == [(0, 0)]
+
+
+def one_to_one(pairs: list[tuple[int, int]]) -> bool:
+    return all(len({pair[side] for pair in pairs}) == len(pairs) for side in (0, 1))
 
 
 times = st.lists(st.integers(0, 12).map(lambda step: step / 2), max_size=6).map(sorted)
@@ -62,21 +67,29 @@ def test_matching_of_points_is_the_best_there_is(truth: list[float], predicted: 
         sum(abs(a - b) <= tolerance for a, b in zip(short, chosen, strict=True))
         for chosen in permutations(long, len(short))
     )
-    assert match_points(truth, predicted, tolerance) == best
-    assert match_greedy(truth, predicted, tolerance) <= best
+    pairs = match_points(truth, predicted, tolerance)
+    assert len(pairs) == best
+    assert one_to_one(pairs)
+    assert all(abs(truth[at] - predicted[other]) <= tolerance for at, other in pairs)
+    assert len(match_greedy(truth, predicted, tolerance)) <= best
 
 
 @settings(max_examples=50, deadline=None)
 @given(truth=times, predicted=times, tolerance=st.sampled_from([0.5, 1.0, 2.5]))
 def test_greedy_is_what_the_plain_loop_gives(truth: list[float], predicted: list[float], tolerance: float) -> None:
     used: set[int] = set()
-    for time in truth:
+    pairs = []
+    for at, time in enumerate(truth):
         open_places = [place for place in range(len(predicted)) if place not in used]
         if open_places:
             nearest = min(open_places, key=lambda place: abs(predicted[place] - time))
             if abs(predicted[nearest] - time) <= tolerance:
                 used.add(nearest)
-    assert match_greedy(truth, predicted, tolerance) == len(used)
+                pairs.append((at, nearest))
+    # Of predictions at the same time it does not matter which is taken.
+    found = match_greedy(truth, predicted, tolerance)
+    assert [(at, predicted[other]) for at, other in found] == [(at, predicted[other]) for at, other in pairs]
+    assert one_to_one(found)
 
 
 pieces = st.lists(
@@ -95,7 +108,10 @@ def test_matching_of_segments_is_the_best_there_is(
         sum(intersection_over_union(a, b) >= iou for a, b in zip(short, chosen, strict=True))
         for chosen in permutations(long, len(short))
     )
-    assert match_segments(truth, predicted, iou) == best
+    pairs = match_segments(truth, predicted, iou)
+    assert len(pairs) == best
+    assert one_to_one(pairs)
+    assert all(intersection_over_union(truth[at], predicted[other]) >= iou for at, other in pairs)
 
 
 def test_intersection_over_union() -> None:
@@ -233,6 +249,67 @@ def test_boundaries_shared_by_touching_segments_count_once() -> None:
     assert marks.distinct == [5.0, 9.0]
 
 
+def test_shared_boundaries_count_once_in_the_pooled_score_and_twice_in_the_others() -> None:
+    truth = document((0, 5), (5, 9), (9, 20), duration_s=20.0)  # boundaries 5 and 9, each an end and a start
+    predicted = document((0, 5.2), (5.2, 14), (14, 20), duration_s=20.0)  # 5.2 and 14
+    result = evaluate(truth, predicted, [0.5])
+    for metric, counts in {"boundary": (2, 2, 1), "boundary_greedy": (4, 4, 2), "typed": (4, 4, 2)}.items():
+        item = score(result, metric, 0.5)
+        assert (item["truth"], item["predicted"], item["matched"]) == counts, metric
+        assert item["f1"] == pytest.approx(0.5)
+    # Two predictions at one shared boundary are one; at a boundary of their own, a rest apart, they are two.
+    apart = document((0, 4.8), (5.2, 9), (9, 20), duration_s=20.0)
+    item = score(evaluate(truth, apart, [0.5]), "boundary", 0.5)
+    assert (item["truth"], item["predicted"], item["matched"]) == (2, 3, 2)
+
+
+def test_the_chance_of_the_pooled_score_has_the_counts_of_distinct_boundaries() -> None:
+    truth = document(*[(10.0 * n, 10.0 * n + 10) for n in range(10)])  # 9 distinct boundaries, 18 with both sides
+    item = score(evaluate(truth, document((25, 75)), [0.25]), "boundary", 0.25)
+    assert item["truth"] == 9
+    assert item["chance"]["equal_true"] == pytest.approx(1 / 9), "nine at equal spacing: only the middle one is met"
+
+
+# --- several recordings -------------------------------------------------------------------------------------
+
+
+def test_counts_of_several_recordings_are_added() -> None:
+    one = (document((10, 20), (30, 40)), document((10, 20)))
+    other = (document((50, 60), duration_s=80.0), document((50, 60), (1, 2), (3, 4), duration_s=80.0))
+    result = evaluate_recordings([one, other], [0.5])
+    assert (result["recordings"], result["duration_s"]) == (2, 180.0)
+    typed = score(result, "typed", 0.5)
+    assert (typed["truth"], typed["predicted"], typed["matched"]) == (6, 8, 4)
+    assert typed["f1"] == pytest.approx(8 / 14)
+    segment = score(result, "segment", 0.5)
+    assert (segment["truth"], segment["predicted"], segment["matched"]) == (3, 4, 2)
+    assert result["counts"]["over_segmentation"] == pytest.approx(4 / 3)
+    assert "2 recordings of 180.0 s, 3 true and 4 predicted segments (over-segmentation 1.33)" in render(result)
+
+
+def test_a_match_is_never_across_recordings() -> None:
+    one, other = document((10, 20)), document((50, 60))
+    assert score(evaluate_recordings([(one, other), (other, one)]), "segment", 0.1)["matched"] == 0
+
+
+def test_one_metronome_ticks_in_all_recordings() -> None:
+    fast = document(*[(4.0 * n, 4.0 * n + 4) for n in range(25)])
+    slow = document(*[(5.0 * n, 5.0 * n + 5) for n in range(20)])
+    both = score(evaluate_recordings([(fast, fast), (slow, slow)], [0.25], ious=[0.9]), "segment", 0.9)
+    alone = [score(evaluate(one, one, [0.25], ious=[0.9]), "segment", 0.9)["chance"] for one in (fast, slow)]
+    assert [chance["metronome"] for chance in alone] == pytest.approx([1.0, 1.0])
+    assert both["chance"]["metronome"] < 0.7
+    assert both["chance"]["equal_true"] == pytest.approx(1.0), "equal spacing knows the count of each"
+
+
+def test_one_recording_with_boundaries_only_leaves_the_boundary_scores_of_all() -> None:
+    pairs = [(document((1, 9)), document((1, 9))), ({"duration_sec": 9.0, "boundaries": [3.0]}, document((3, 9)))]
+    result = evaluate_recordings(pairs, [0.5])
+    assert [item["metric"] for item in result["scores"]] == ["boundary_greedy", "boundary"]
+    assert result["average_precision"] == []
+    assert result["counts"] == {"unit": "boundaries", "truth": 3, "predicted": 3, "over_segmentation": 1.0}
+
+
 @pytest.mark.parametrize(
     ("truth", "prediction", "message"),
     [
@@ -247,3 +324,6 @@ def test_unusable_documents_are_refused(truth: dict[str, Any], prediction: dict[
         evaluate(truth, prediction)
     with pytest.raises(InputError, match="tolerances"):
         evaluate(document(), document(), [0.0])
+    for wrong in ({"ious": [1.5]}, {"map_ious": [0.0]}, {"draws": 0}):
+        with pytest.raises(InputError):
+            evaluate(document(), document(), **wrong)
