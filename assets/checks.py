@@ -17,7 +17,7 @@ from laps import tables
 from laps.tables import Table
 from laps.timegrid import CameraHour, SampleGrid, from_datetime
 from resources.configured import StoreResource
-from resources.models import TOKENIZER, Release
+from resources.models import Release
 from resources.release import ReleaseResource
 from resources.settings import store_grid
 from resources.store import Store
@@ -37,9 +37,7 @@ class Partition:
     release: Release | None
 
     def read(self, table: Table, columns: list[str] | None = None) -> "pa.Table":
-        model = None
-        if self.release is not None and table.model_level:
-            model = self.release.name if table.model_level == "release" else self.release.require(TOKENIZER)
+        model = None if self.release is None else self.release.model_of(table)
         return self.store.read_partition(table, self.hour, model, columns)
 
 

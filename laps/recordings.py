@@ -193,6 +193,7 @@ def registration_row(
     option_ns: int | None = None,
     sidecar: Sidecar | None = None,
     first_hour_ns: int | None = None,
+    first_hour_file: str | None = None,
 ) -> dict[str, Any]:
     """A row of the table `recordings` for a file that was offered.
 
@@ -210,6 +211,7 @@ def registration_row(
         option_ns: start given by a person.
         sidecar: the file beside it, where there is one.
         first_hour_ns: the first hour that has a partition.
+        first_hour_file: the file that says so; a quarantined recording's reason names it.
 
     Raises:
         InputError: the camera's name cannot be used.
@@ -239,7 +241,7 @@ def registration_row(
         if info is not None:
             end_ns += _length_ns(file, uri, info)
             row["end_time"] = to_datetime(end_ns)
-        _check_times(uri, start_ns, end_ns, registered_ns, first_hour_ns)
+        _check_times(uri, start_ns, end_ns, registered_ns, first_hour_ns, first_hour_file)
     except (MediaError, InputError) as error:
         _quarantine(row, error)
     return row
@@ -263,7 +265,9 @@ def _probe(file: BinaryIO, uri: str, row: dict[str, Any]) -> VideoInfo | None:
 
 def _quarantine(row: dict[str, Any], error: LapsError) -> None:
     row["status"] = "quarantined"
-    row["reason"] = row["reason"] or str(error)
+    # The uri has a column of its own; errors about a sidecar keep its name.
+    said = type(error)(error.what, fix=error.fix) if error.where == row["uri"] else error
+    row["reason"] = row["reason"] or str(said)
 
 
 def _length_ns(file: BinaryIO, uri: str, info: VideoInfo) -> int:
@@ -274,7 +278,14 @@ def _length_ns(file: BinaryIO, uri: str, info: VideoInfo) -> int:
     return int(times[-1]) + _interval_ns(info.nominal_fps, times) if times.size else 0
 
 
-def _check_times(uri: str, start_ns: int, end_ns: int, registered_ns: int, first_hour_ns: int | None) -> None:
+def _check_times(
+    uri: str,
+    start_ns: int,
+    end_ns: int,
+    registered_ns: int,
+    first_hour_ns: int | None,
+    first_hour_file: str | None,
+) -> None:
     if start_ns > registered_ns:
         raise InputError(
             f"the recording starts at {format_utc(start_ns)}, which is in the future",
@@ -293,7 +304,20 @@ def _check_times(uri: str, start_ns: int, end_ns: int, registered_ns: int, first
         raise InputError(
             f"the recording starts at {format_utc(start_ns)}, before the first hour {format_utc(first_hour_ns)}",
             where=uri,
-            fix="Give the right --start, or set LAPS_FIRST_HOUR to an earlier hour.",
+            fix=f"Give the right --start; or write an earlier first_hour into {first_hour_file or 'settings.json'}, "
+            "unset LAPS_FIRST_HOUR where it is set, and register the file again.",
+        )
+
+
+def check_length(duration_s: float, grid: SampleGrid, *, name: str) -> None:
+    """Raise MediaError where a recording is shorter than one window of tracks."""
+    window_s = grid.window * grid.step_s
+    # Sixteen samples at 10 Hz span 1.5 s, and a container may claim a frame less than it holds.
+    if duration_s <= window_s - grid.step_s:
+        raise MediaError(
+            f"too short: {duration_s:.2f} s, a window needs at least {window_s:.1f} s",
+            where=name,
+            fix="Give a longer recording.",
         )
 
 
@@ -359,7 +383,8 @@ def describe_range(
         claimed_ns = None if recording["end_time"] is None else stamp_ns(recording["end_time"])
         if recording["status"] != "ok":
             end_ns = stop_ns if claimed_ns is None and start_ns <= begin_ns else (claimed_ns or begin_ns)
-            rows += _corrupt_rows(recording, begin_ns, end_ns, start_ns, stop_ns, recording["reason"])
+            reason = f"{recording['uri']}: {recording['reason']}"
+            rows += _corrupt_rows(recording, begin_ns, end_ns, start_ns, stop_ns, reason)
             continue
         interval_ns = _interval_ns(recording["nominal_fps"], None)
         # Frames on both sides of the range decide what lies at its edges, so that neighbouring ranges agree.

@@ -16,7 +16,7 @@ from laps.energy import DEFAULT_FORM
 from laps.errors import InputError, MediaError
 from laps.latent import LatentStream, encode_stream
 from laps.observe import observe
-from laps.recordings import describe_range
+from laps.recordings import check_length, describe_range
 from laps.sampling import covered, pieces_of, sample_frames
 from laps.segments import segment_file
 from laps.timegrid import NS_PER_S, SampleGrid, from_datetime, parse_utc, to_datetime
@@ -62,7 +62,8 @@ def read_recording(path: Path, grid: SampleGrid) -> Recording:
     """Describe a file by its packets' timestamps.
 
     Raises:
-        InputError: there is no such file. MediaError: it is no video, or holds no frame that can be used.
+        InputError: there is no such file. MediaError: it is no video, holds no frame that can be used, or is shorter
+            than a window.
     """
     if not path.is_file():
         raise InputError("there is no such file", where=str(path))
@@ -95,6 +96,7 @@ def read_recording(path: Path, grid: SampleGrid) -> Recording:
         reasons = "; ".join(str(row["reason"]) for row in rows if row["reason"])
         raise MediaError(f"holds no frame that can be used ({reasons or 'no reason known'})", where=str(path))
     end_ns = max(piece.stop_ns for piece in pieces)
+    check_length((end_ns - START_NS) / NS_PER_S, grid, name=str(path))
     return Recording(
         path=path,
         # What lies behind the last frame is the search range, not the file.

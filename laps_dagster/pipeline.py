@@ -237,7 +237,9 @@ class Backfill:
         outcome = self.runner.run_all([task], done=self._report)[0]
         self.progress.outcomes.append(outcome)
         if required and not outcome.ok:
-            raise NotProcessedError(f"{task} failed: {outcome.error}", where=self.store.root)
+            # What failed before is why: without calibrations there are no primitives, for instance.
+            first = self.progress.failures[0]
+            raise NotProcessedError(f"{first.task} failed: {first.error}", where=self.store.root)
         return outcome
 
     def _resources(self) -> dict[str, Any]:

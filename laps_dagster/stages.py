@@ -14,7 +14,7 @@ from laps import tables
 from laps.tables import Table
 from laps.timegrid import NS_PER_S, CameraHour
 from resources.freshness import Freshness
-from resources.models import CALIBRATION, CLUSTER_MODEL, TOKENIZER, ModelRegistry
+from resources.models import CALIBRATION, CLUSTER_MODEL, ModelRegistry
 from resources.store import Store
 
 
@@ -94,9 +94,7 @@ class OutOfDate:
         return described is not None and described < end_s <= time.time()
 
     def _path_of(self, table: Table) -> Callable[[CameraHour], str]:
-        model = None
-        if self.release is not None and table.model_level is not None:
-            model = self.release.name if table.model_level == "release" else self.release.require(TOKENIZER)
+        model = None if self.release is None else self.release.model_of(table)
         return lambda hour: self.store.partition_path(table, hour, model)
 
     def _inputs_of(self, made: Made) -> Callable[[CameraHour], Iterator[str]]:

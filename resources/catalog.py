@@ -412,7 +412,7 @@ def _as_parquet(result: pa.Table) -> bytes:
 
 def _as_table(result: pa.Table, max_rows: int | None) -> str:
     if result.column_names == ["explain_key", "explain_value"]:
-        return "\n".join(result["explain_value"].to_pylist()) + "\n"
+        return "\n".join(result["explain_value"].to_pylist()).rstrip("\n") + "\n"
     shown = result if max_rows is None else result.slice(0, max_rows)
     cells = [[_cell(value) for value in row] for row in _rows(shown)]
     numeric = [_is_number(field.type) for field in result.schema]

@@ -20,10 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from laps.errors import InputError, ModelMismatchError, NotProcessedError, StoreError
+from laps.tables import CLUSTER_ASSIGNMENTS, TABLES, Table
 from resources.store import Store
 
 CURRENT = "models/current.json"
 RELEASES = "models/releases"
+_NAMED_HOURS = 5
 
 TOKENIZER = "tokenizer"
 CALIBRATION = "calibration"
@@ -98,6 +100,15 @@ class Release:
             )
         return str(filled)
 
+    def model_of(self, table: Table) -> str | None:
+        """The folder above a table's partitions: the release's name, its tokenizer's id, or None where there is none.
+
+        NotProcessedError where the table is kept by tokenizer and the release has none yet.
+        """
+        if table.model_level is None:
+            return None
+        return self.name if table.model_level == "release" else self.require(TOKENIZER)
+
 
 @contextmanager
 def naming(release: Release) -> Iterator[None]:
@@ -169,7 +180,7 @@ class ModelRegistry:
 
     def release(self, name: str) -> Release:
         folder = f"{RELEASES}/{name}"
-        if not self.store.exists(f"{folder}/release.json"):
+        if "/" in name or not self.store.exists(f"{folder}/release.json"):
             known = ", ".join(self.names()) or "none yet"
             raise InputError(f"there is no release {name!r}", where=self.store.root, fix=f"Releases: {known}.")
         about = self.store.read_json(f"{folder}/release.json")
@@ -255,7 +266,8 @@ class ModelRegistry:
         if drafts:
             raise InputError(
                 f"no release is current, and there are several drafts ({', '.join(d.name for d in drafts)})",
-                fix="Name one in the run configuration (release: …) or promote one (laps promote NAME).",
+                fix="Name one in the run configuration (release: …), promote one (laps promote NAME) or discard those "
+                "that nobody needs (laps discard NAME).",
             )
         raise NotProcessedError(
             "there is no release yet",
@@ -280,7 +292,8 @@ class ModelRegistry:
         if len(drafts) > 1:
             raise InputError(
                 f"there are several drafts ({', '.join(draft.name for draft in drafts)})",
-                fix="Name one in the run configuration (release: …).",
+                fix="Name one in the run configuration (release: …), or discard those that nobody needs (laps discard "
+                "NAME).",
             )
         if drafts:
             return drafts[0]
@@ -306,12 +319,16 @@ class ModelRegistry:
                 self.store.delete(f"{folder}/{dependent}" if dependent == CALIBRATION else f"{folder}/{dependent}.json")
         self._write_slot(release.name, slot, model_id, camera)
 
-    def promote(self, name: str) -> Release:
+    def promote(self, name: str, *, even_incomplete: bool = False) -> Release:
         """Make a release current, in one step.
+
+        Args:
+            name: the release.
+            even_incomplete: also where it lacks hours that the current release has.
 
         Raises:
             InputError: a slot is empty.
-            NotProcessedError: the store lacks one of the models.
+            NotProcessedError: the store lacks one of the models, or the release lacks hours of the current one.
             ModelMismatchError: a calibration or the cluster model was made with other models than the release's.
         """
         release = self.release(name)
@@ -321,9 +338,56 @@ class ModelRegistry:
         if empty:
             raise InputError(f"cannot become current: it has no {', '.join(empty)}", where=f"release {name}")
         self._check_made_together(release)
+        if not even_incomplete:
+            self._check_covers(release)
         self.store.write_json(f"{RELEASES}/{name}/promoted.json", {"at": _now()})
         self.store.write_json(CURRENT, {"release": name, "at": _now()})
         return self.release(name)
+
+    def discard(self, name: str) -> dict[str, int]:
+        """Remove a draft: its tables, its report and its slots, but no model, which other releases may use.
+
+        Its name is not given again: a run that still works with it must not write into another release.
+
+        Returns:
+            The folders that were removed, with the number of files in each.
+
+        Raises:
+            InputError: there is no such release, or it is or was current.
+        """
+        release = self.release(name)
+        if release.status != "draft":
+            raise InputError(f"is {release.status}: only a draft can be discarded", where=f"release {name}")
+        removed = {}
+        tables = [table for table in TABLES.values() if table.model_level == "release"]
+        for folder in [*(self.store.table_path(table, name) for table in tables), f"reports/release={name}"]:
+            if files := self.store.files(folder):
+                removed[folder] = len(files)
+                self.store.delete(folder)
+        # What makes the release visible goes last, so that a discard that was interrupted can be repeated.
+        about = f"{RELEASES}/{name}/release.json"
+        slots = [path for path in self.store.files(f"{RELEASES}/{name}", ".json") if path != about]
+        for path in [*slots, about]:
+            self.store.delete(path)
+        removed[f"{RELEASES}/{name}"] = len(slots) + 1
+        return removed
+
+    def _check_covers(self, release: Release) -> None:
+        """Raise where an hour has its clusters in the current release and not in this one."""
+        if release.current in (None, release.name):
+            return
+        have = set(self.store.partitions(CLUSTER_ASSIGNMENTS, release.name))
+        lacking = [hour for hour in self.store.partitions(CLUSTER_ASSIGNMENTS, release.current) if hour not in have]
+        if lacking:
+            named = ", ".join(hour.key for hour in lacking[:_NAMED_HOURS])
+            more = f" and {len(lacking) - _NAMED_HOURS} more" if len(lacking) > _NAMED_HOURS else ""
+            raise NotProcessedError(
+                f"cannot become current: it lacks {len(lacking)} hour{'s' if len(lacking) > 1 else ''} that release "
+                f"{release.current} has: {named}{more}",
+                where=f"release {release.name}",
+                fix=f"Run `laps backfill --release {release.name} --only missing` first, or promote it without them "
+                f"(laps promote {release.name} --even-incomplete).",
+            )
 
     def _check_made_together(self, release: Release) -> None:
         """Raise unless all models are there, and were made with those that the release holds."""

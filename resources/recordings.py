@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from laps.errors import InputError, LapsError, StoreError
 from laps.tables import RECORDINGS
 from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
-from resources.settings import first_hour_ns
+from resources.settings import SETTINGS, first_hour_ns
 from resources.store import Store, rows_table
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class Recordings:
                     option_ns=start_ns,
                     sidecar=sidecar,
                     first_hour_ns=first_hour_ns(self.store.root),
+                    first_hour_file=self.store.url(SETTINGS),
                 )
         except OSError as error:
             # A network that is down concerns all files and ends the scan; one file's troubles do not.
@@ -221,7 +222,10 @@ class Recordings:
     # --- the landing zone --------------------------------------------------------------------------------------
 
     def landed(self) -> Iterator[tuple[str, str]]:
-        """Camera and URI of every video file in ``<landing>/<camera>/…``, in order."""
+        """Camera and URI of every video file in ``<landing>/<camera>/…``, in order.
+
+        A file that lies in no camera's folder comes with an empty name.
+        """
         import fsspec
 
         fs, base = fsspec.core.url_to_fs(self.landing)
@@ -229,14 +233,20 @@ class Recordings:
             return
         prefix = self.landing.split("://")[0] + "://" if "://" in self.landing else ""
         for path in sorted(fs.find(base)):
-            camera, _, rest = path.removeprefix(base.rstrip("/") + "/").partition("/")
-            if rest and rest.lower().endswith(VIDEO_SUFFIXES) and not rest.split("/")[-1].startswith("."):
-                yield camera, f"{prefix}{path}"
+            folder, _, name = path.removeprefix(base.rstrip("/") + "/").rpartition("/")
+            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
+                yield folder.split("/")[0], f"{prefix}{path}"
 
     def scan(self) -> Iterator[dict[str, Any] | LapsError]:
-        """Register every file of the landing zone; a folder that cannot be a camera gives its error instead."""
+        """Register every file of the landing zone; one that lies in no camera's folder gives its error instead."""
         for camera, uri in self.landed():
             try:
+                if not camera:
+                    raise InputError(
+                        "lies in no camera's folder",
+                        where=uri,
+                        fix=f"Move it to {self.landing}/<camera>/, or name its camera: laps ingest FILE --camera NAME.",
+                    )
                 yield self.register(uri, camera)
             except LapsError as error:
                 yield error

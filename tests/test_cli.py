@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from laps_dagster.cli.demo import camera_name
 from laps_dagster.cli.main import COMMANDS, main
+from resources.models import ModelRegistry
+from resources.store import Store
 from tests.videos import write_video
 
 Run = Callable[..., tuple[int, str, str]]
@@ -47,6 +51,14 @@ def test_every_command_explains_itself(run: Run, command: str) -> None:
     assert "Usage: laps" in out
 
 
+def test_the_list_of_commands_is_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(f"  {command} " in out for command in COMMANDS)
+    assert "..." not in out.partition("Commands:")[2], "a first sentence is cut off"
+
+
 def test_ingest_takes_the_start_from_the_file_name(run: Run, video: Path) -> None:
     code, out, _ = run("ingest", video, "--camera", "cam1")
     assert code == 0
@@ -80,6 +92,9 @@ def test_unusable_files_are_quarantined_and_the_others_go_on(
     code, out, err = run("ingest", bad, video, "--camera", "cam1")
     assert code == 1
     assert "quarantined" in err and reason in err
+    assert err.count(str(bad)) == 1
+    assert "1 of 2 files quarantined: registered with the reason" in err and "refused" not in err
+    assert run("status")[1].count(str(bad)) == 1
     assert "ok" in out and video.name in out
     code, out, _ = run("sql", "select status, reason from recordings order by status", "--format", "json")
     assert code == 0
@@ -121,6 +136,88 @@ def test_the_landing_zone_is_scanned_by_camera(run: Run, video: Path, tmp_path: 
     assert code == 1
     assert "ok           cam1" in out
     assert "'Bad Name' cannot be a camera's name" in err
+    assert "1 of 2 files refused: not registered" in err and "quarantined" not in err
+
+
+def test_quarantined_and_refused_files_are_counted_apart(run: Run, video: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    code, _, err = run("ingest", video, empty, tmp_path / "nothing.mp4", "--camera", "cam1")
+    assert code == 1
+    assert "1 of 3 files quarantined" in err and "1 of 3 files refused" in err
+
+
+def test_a_video_beside_the_camera_folders_is_refused(run: Run, video: Path, tmp_path: Path) -> None:
+    (tmp_path / "landing").mkdir()
+    shutil.copy(video, tmp_path / "landing")
+    code, _, err = run("ingest")
+    assert code == 1
+    assert f"refused      {tmp_path / 'landing' / video.name}: lies in no camera's folder. Move it to" in err
+
+
+def test_a_folder_without_a_video_is_an_error(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    code, _, err = run("ingest", tmp_path / "empty", "--camera", "cam1")
+    assert code == 1
+    assert f"{tmp_path / 'empty'}: there is no video in this folder" in err
+
+
+def test_the_advice_for_a_recording_before_the_first_hour_helps(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = write_video(tmp_path / "cam1_20250601T000000Z.mp4", seconds=1)
+    settings = tmp_path / "store" / "settings.json"
+    code, _, err = run("ingest", early, "--camera", "cam1")
+    assert code == 1
+    assert f"write an earlier first_hour into {settings}, unset LAPS_FIRST_HOUR" in err
+    content = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**content, "first_hour": "2025-01-01T00:00:00Z"}))
+    monkeypatch.delenv("LAPS_FIRST_HOUR")
+    code, out, _ = run("ingest", early, "--camera", "cam1")
+    assert code == 0
+    assert "ok           cam1  2025-06-01" in out
+    assert "quarantined" not in run("status")[1]
+
+
+READING = [["status"], ["sql", "select 1"], ["releases"], ["report"], ["promote", "r1"], ["discard", "r1"]]
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
+def test_reading_where_there_is_no_store_says_so_and_makes_none(run: Run, tmp_path: Path, command: list[str]) -> None:
+    code, out, err = run(*command)
+    assert (code, out) == (1, "")
+    assert f"{tmp_path / 'store'}: there is no store here" in err
+    assert "laps ingest PATH --camera NAME" in err and "laps demo" in err
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
+def test_a_store_that_is_a_file_is_an_error(run: Run, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "store").write_text("text")
+    code, out, err = run(*command)
+    assert (code, out) == (1, "")
+    assert f"{tmp_path / 'store'}: is a file, not a store" in err
+
+
+def test_a_store_without_settings_is_still_one(run: Run, video: Path, tmp_path: Path) -> None:
+    run("ingest", video, "--camera", "cam1")
+    (tmp_path / "store" / "settings.json").unlink()
+    assert run("status")[0] == 0
+
+
+def test_drafts_are_discarded_by_name(run: Run, video: Path, tmp_path: Path) -> None:
+    run("ingest", video, "--camera", "cam1")
+    registry = ModelRegistry(Store(str(tmp_path / "store")))
+    registry.open_draft("one")
+    registry.open_draft("two")
+    code, out, _ = run("discard", "r1")
+    assert code == 0
+    assert "discarded draft r1" in out and "models/releases/r1  (1 file)" in out
+    assert "r1" not in run("releases")[1]
+    code, _, err = run("discard", "r1")
+    assert code == 1
+    assert "there is no release 'r1'" in err
 
 
 def test_backfill_of_an_empty_store_says_how_to_begin(run: Run) -> None:
@@ -134,8 +231,8 @@ def test_a_dry_run_lists_the_hours_and_does_nothing(run: Run, video: Path, tmp_p
     code, out, _ = run("backfill", "--dry-run")
     assert code == 0
     assert out.splitlines() == [
-        "cam1|2026-01-05-09:00",
-        "cam1|2026-01-05-10:00  (no footage; closes the hour before)",
+        "cam1|2026-01-05-09:00  observe, segment",
+        "cam1|2026-01-05-10:00  observe, segment",
     ]
     assert not (tmp_path / "store" / "raw_video").exists()
 
@@ -155,6 +252,15 @@ def test_sql_refuses_to_write(run: Run, video: Path) -> None:
     assert "SELECT" in err
 
 
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+@pytest.mark.parametrize("query", ["select uri from recordings", "select 1 where false", "explain select 1"])
+def test_answers_end_with_one_newline(run: Run, video: Path, form: str, query: str) -> None:
+    run("ingest", video, "--camera", "cam1")
+    code, out, _ = run("sql", query, "--format", form)
+    assert code == 0
+    assert out.endswith("\n") and not out.endswith("\n\n")
+
+
 def test_sql_on_a_wrong_column_lists_the_right_ones(run: Run, video: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     code, _, err = run("sql", "select colour from recordings")
@@ -162,7 +268,8 @@ def test_sql_on_a_wrong_column_lists_the_right_ones(run: Run, video: Path) -> No
     assert "start_source" in err
 
 
-def test_a_report_of_an_empty_store_is_a_clear_error(run: Run) -> None:
+def test_a_report_without_a_release_is_a_clear_error(run: Run, video: Path) -> None:
+    run("ingest", video, "--camera", "cam1")
     code, _, err = run("report")
     assert code == 1
     assert "no release" in err
@@ -187,8 +294,11 @@ def test_train_segment_and_evaluate_one_file(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("evaluate", recording.with_suffix(".truth.json"), found, "--tolerance", "1")
     assert code == 0
     assert "metronome" in out and "typed" in out
+    # What cannot be read is said before the tracking.
+    code, _, err = run("segment", recording, "--model", model, "--calibration", tmp_path / "no.json")
+    assert code == 1 and f"{tmp_path / 'no.json'}: the file cannot be read" in err
     # The same file cut with the saved thresholds gives the same segments.
-    again, kept = tmp_path / "again.json", tmp_path / "thresholds.json"
+    again, kept = tmp_path / "made" / "again.json", tmp_path / "kept" / "thresholds.json"
     run("segment", recording, "--model", model, "--out", again, "--save-calibration", kept)
     run("segment", recording, "--model", model, "--out", again, "--calibration", kept)
     assert json.loads(again.read_text())["segments"] == segments
@@ -200,3 +310,104 @@ def test_single_file_commands_say_what_is_wrong(run: Run, tmp_path: Path) -> Non
     assert code == 1 and "there is no such file" in err
     code, _, err = run("evaluate", tmp_path / "no.json", tmp_path / "no.json")
     assert code == 1 and "no.json" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["train", "no.mp4"], "--out"),
+        (["segment", "no.mp4", "--model", "no"], "--out"),
+        (["segment", "no.mp4", "--model", "no"], "--save-calibration"),
+        (["report"], "--out"),
+        (["sql", "no query"], "--out"),
+    ],
+)
+def test_the_output_place_is_looked_at_before_the_work(
+    run: Run, video: Path, tmp_path: Path, arguments: list[str], option: str
+) -> None:
+    run("ingest", video, "--camera", "cam1")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    refused = {"file/x": "is a file"}
+    # All else in the arguments is wrong, too, and would be said first if the place were looked at later.
+    refused |= {"file": "is a file"} if arguments[0] == "train" else {"folder": "folder"}
+    for place, reason in refused.items():
+        code, _, err = run(*arguments, option, tmp_path / place)
+        assert code in (1, 2)
+        assert str(tmp_path / "file" if "file" in place else tmp_path / place) in err and reason in err
+        assert "no.mp4" not in err and "no query" not in err and "no release" not in err
+    assert (tmp_path / "file").read_text() == "mine"
+    # A folder that is not there is made; then the work itself is what goes wrong.
+    code, _, err = run(*arguments, option, tmp_path / "made" / "x")
+    assert code == 1
+    assert "no.mp4" in err or "there is no config.json" in err or "no release" in err or "Parser Error" in err
+    assert (tmp_path / "made").is_dir()
+
+
+def test_answers_are_written_below_folders_that_are_made(run: Run, video: Path, tmp_path: Path) -> None:
+    run("ingest", video, "--camera", "cam1")
+    answer = tmp_path / "a" / "b.csv"
+    for _ in range(2):  # an answer that is there is replaced
+        code, out, _ = run("sql", "select 1 as one", "--format", "csv", "--out", answer)
+        assert (code, out) == (0, "")
+        assert answer.read_text() == "one\n1\n"
+
+
+@pytest.mark.parametrize("seconds", [1 / 30, 1.0])
+def test_a_video_shorter_than_a_window_is_too_short(run: Run, tmp_path: Path, seconds: float) -> None:
+    from laps.tokenizer import MotionTokenizer, TokenizerConfig, save
+    from laps.trackers.flow import FlowTracker
+
+    short = write_video(tmp_path / "short.mp4", seconds=seconds)
+    save(MotionTokenizer(TokenizerConfig.small(FlowTracker().tracker_id)).freeze(), tmp_path / "model")
+    for command in (
+        ["demo", "--video", short],
+        ["segment", short, "--model", tmp_path / "model"],
+        ["train", short, "--out", tmp_path / "other"],
+    ):
+        code, _, err = run(*command)
+        assert code == 1
+        assert f"{short}: too short: {seconds:.2f} s, a window needs at least 1.6 s" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Zuf\u00fchrung", "zufuhrung"),
+        ("Zufu\u0308hrung", "zufuhrung"),
+        ("Stra\u00dfe caf\u00e9", "strasse-cafe"),
+        ("Cam 1 (links)", "cam-1-links"),
+        ("\u5de5\u5382", "video"),
+        ("x" * 99, "x" * 63),
+    ],
+)
+def test_a_camera_is_named_after_a_file(text: str, name: str) -> None:
+    assert camera_name(text) == name
+
+
+def test_a_taken_port_is_one_clear_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("the UI was started"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        code, _, err = run("dev", "--port", port)
+    assert code == 1
+    assert f"laps: 127.0.0.1:{port}: cannot be listened on: Address already in use" in err
+
+
+def test_the_ui_needs_no_camera(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def start(program: Path, arguments: list[str]) -> None:
+        started.append((program, arguments))
+        raise SystemExit(0)
+
+    monkeypatch.setattr("os.execv", start)
+    code, _, _ = run("dev", "--port", free_port())
+    assert code == 0
+    ((program, arguments),) = started
+    assert program.exists() and "laps_dagster.definitions" in arguments
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -9,6 +9,16 @@ from typing import Any
 import pytest
 
 from laps.errors import InputError, LapsError, ModelMismatchError, NotProcessedError, StoreError
+from laps.tables import (
+    CLIPS,
+    CLUSTER_ASSIGNMENTS,
+    CLUSTERS,
+    KEYPOINT_TRACKS,
+    LATENT_STREAM,
+    SEGMENTS,
+    TABLES,
+)
+from laps.timegrid import HOUR_NS, CameraHour
 from resources.models import (
     CALIBRATION,
     CALIBRATION_FILE,
@@ -20,7 +30,7 @@ from resources.models import (
     Release,
     naming,
 )
-from resources.store import Store
+from resources.store import PART, Store, rows_table
 
 
 @pytest.fixture
@@ -293,3 +303,120 @@ def test_a_name_is_taken_once(root: str, tmp_path: Path, monkeypatch: pytest.Mon
         assert registry.names() == ["r1", "r3"]
     finally:
         store.delete("models")
+
+
+# -- coverage and drafts that nobody needs ---------------------------------------------------------------------
+
+
+def assign(registry: ModelRegistry, name: str, *hours: int) -> None:
+    """Process hours of cam1 to their end; no primitive is found in them."""
+    for hour in hours:
+        place = CameraHour("cam1", hour * HOUR_NS)
+        registry.store.write_partition(CLUSTER_ASSIGNMENTS, place, rows_table(CLUSTER_ASSIGNMENTS, []), name)
+
+
+def test_a_release_that_lacks_hours_of_the_current_one_is_not_promoted(registry: ModelRegistry) -> None:
+    first = complete(registry)
+    registry.promote(first)  # the first one has nothing to be compared with
+    assign(registry, first, *range(9))
+    second = complete(registry, "2")
+    assign(registry, second, 1, 99)
+    with pytest.raises(NotProcessedError, match="lacks 8 hours that release r1 has") as caught:
+        registry.promote(second)
+    said = str(caught.value)
+    hours = [CameraHour("cam1", hour * HOUR_NS).key for hour in range(9)]
+    assert ", ".join([hours[0], *hours[2:6]]) + " and 3 more" in said
+    assert "laps backfill --release r2 --only missing" in said and "laps promote r2 --even-incomplete" in said
+    assert registry.current_name() == "r1"
+    assert registry.release(second).status == "draft"
+    assert registry.promote(first).status == "current", "the current one covers itself"
+    assign(registry, second, *range(9))
+    assert registry.promote(second).status == "current"
+    assert registry.promote(first, even_incomplete=True).status == "current"
+
+
+def test_a_discarded_draft_leaves_its_models_and_nothing_else(registry: ModelRegistry) -> None:
+    store = registry.store
+    registry.promote(complete(registry))
+    assign(registry, "r1", 1)
+    kept = {path: store.read_bytes(path) for path in store.files("")}
+    name = complete(registry, "2")
+    models = {path for path in store.files("models") if "/releases/" not in path}
+    streams = f"{LATENT_STREAM.name}/tokenizer=t2/camera=cam1/{PART}"
+    store.write_bytes(streams, b"")
+    assign(registry, name, 1, 2)
+    store.write_bytes(f"{store.table_path(SEGMENTS, name)}/camera=cam1/{PART}", b"")
+    store.write_bytes(f"{store.table_path(CLIPS, name)}/camera=cam1/a.mp4", b"")
+    store.write_bytes(f"{store.table_path(CLUSTERS, name)}/{PART}", b"")
+    store.write_bytes(f"reports/release={name}/report.html", b"")
+    assert registry.discard(name) == {
+        "segments/release=r2": 1,
+        "clips/release=r2": 1,
+        "cluster_assignments/release=r2": 2,
+        "clusters/release=r2": 1,
+        "reports/release=r2": 1,
+        "models/releases/r2": 6,
+    }
+    assert registry.names() == ["r1"]
+    assert set(store.files("")) == {*kept, *models, streams, "models/releases/r2/taken"}
+    assert {path: store.read_bytes(path) for path in kept} == kept
+    # A run that still works with it must not write into another release.
+    assert registry.open_draft("next").name == "r3"
+
+
+def test_an_empty_draft_no_longer_stands_in_the_way(registry: ModelRegistry) -> None:
+    registry.open_draft("a fit that failed")
+    wanted = registry.open_draft("wanted").name
+    with pytest.raises(InputError, match="laps discard NAME"):
+        registry.to_read()
+    with pytest.raises(InputError, match="laps discard NAME"):
+        registry.to_fill(TOKENIZER)
+    registry.discard("r1")
+    assert registry.to_read().name == registry.to_fill(TOKENIZER).name == wanted
+
+
+def test_only_drafts_are_discarded(registry: ModelRegistry) -> None:
+    registry.promote(complete(registry))
+    registry.promote(complete(registry, "2"))
+    before = registry.store.files("")
+    for name, status in (("r1", "retired"), ("r2", "current")):
+        with pytest.raises(InputError, match=f"release {name}: is {status}"):
+            registry.discard(name)
+    draft = registry.open_draft("third").name
+    for name in ("r9", "", ".", f"r1/../{draft}", f"{draft}/"):
+        with pytest.raises(InputError, match="there is no release"):
+            registry.discard(name)
+    registry.discard(draft)
+    assert registry.store.files("") == sorted([*before, "models/releases/r3/taken"])
+
+
+def test_a_discard_that_was_interrupted_can_be_repeated(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = complete(registry)
+    assign(registry, name, 1)
+    deleted = registry.store.delete
+
+    def breaks(path: str) -> None:
+        if path.endswith("embedder.json"):
+            raise StoreError("gone")
+        deleted(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.store, "delete", breaks)
+        with pytest.raises(StoreError):
+            registry.discard(name)
+    assert registry.release(name).status == "draft"
+    registry.discard(name)
+    assert registry.names() == []
+
+
+def test_a_release_knows_the_folder_above_its_partitions(registry: ModelRegistry) -> None:
+    release = registry.open_draft("test")
+    assert release.model_of(KEYPOINT_TRACKS) is None
+    with pytest.raises(NotProcessedError, match="motion_tokenizer"):
+        release.model_of(LATENT_STREAM)
+    registry.fill(release, TOKENIZER, "t1")
+    release = registry.release(release.name)
+    models = {table.model_level: release.model_of(table) for table in TABLES.values()}
+    assert models == {None: None, "tokenizer": "t1", "release": "r1"}

@@ -97,10 +97,9 @@ def test_the_bootstrap_makes_a_complete_release(processed: Backfill, store: Stor
 def test_every_hour_has_a_file_in_every_table(processed: Backfill, store: Store) -> None:
     expected = {CameraHour.parse(f"{camera}|{hour}") for camera in ("cam1", "02") for hour in (FIRST, SECOND, THIRD)}
     release = ModelRegistry(store).to_read()
-    models = {None: None, "tokenizer": release.tokenizer, "release": release.name}
     for table in tables.TABLES.values():
         if table.partitioned == "camera_hour":
-            assert set(store.partitions(table, models[table.model_level])) == expected, table.name
+            assert set(store.partitions(table, release.model_of(table))) == expected, table.name
 
 
 def test_the_catalog_joins_what_belongs_to_a_primitive(processed: Backfill, store: Store) -> None:
@@ -146,10 +145,9 @@ def test_running_an_hour_again_gives_the_same_bytes(processed: Backfill, store: 
     hour = CameraHour.parse(f"02|{SECOND}")
     release = ModelRegistry(store).to_read()
     paths = [
-        store.partition_path(table, hour, {None: None, "tokenizer": release.tokenizer, "release": release.name}[level])
+        store.partition_path(table, hour, release.model_of(table))
         for table in tables.TABLES.values()
         if table.partitioned == "camera_hour"
-        for level in [table.model_level]
     ]
     before = {path: store.read_bytes(path) for path in paths}
     clips = {path: store.read_bytes(path) for path in store.files("clips", ".mp4")}

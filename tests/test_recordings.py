@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from laps.errors import InputError
+from laps.errors import InputError, MediaError
 from laps.recordings import (
     Sidecar,
+    check_length,
     describe_hour,
     describe_range,
     registration_row,
@@ -213,9 +214,10 @@ def test_bad_media_is_quarantined_with_its_reason(video, tmp_path, content, reas
     RECORDINGS.validate(pa.Table.from_pylist([row], schema=RECORDINGS.schema()))
     assert row["status"] == "quarantined"
     assert reason in row["reason"]
-    assert str(path) in row["reason"]
+    assert str(path) not in row["reason"], "the uri stands in its own column"
     # The start is known, so the hour tells of it.
-    assert [r["status"] for r in describe([row]) if r["recording_id"]] == ["corrupt"]
+    (corrupt,) = (r for r in describe([row]) if r["recording_id"])
+    assert (corrupt["status"], corrupt["reason"]) == ("corrupt", f"{path}: {row['reason']}")
     assert {r["status"] for r in describe([row], SIX)} == {"gap"}
 
 
@@ -232,8 +234,8 @@ def test_starts_that_cannot_be_are_quarantined(video):
     assert "would end at 2026-11-23T00:00:01Z, which is in the future" in unfinished["reason"]
     assert unfinished["status"] == "quarantined"
     assert register(path, NOW - 2 * S)["status"] == "ok"
-    early = register(path, FIVE, first_hour_ns=SIX)
-    assert "LAPS_FIRST_HOUR" in early["reason"]
+    early = register(path, FIVE, first_hour_ns=SIX, first_hour_file="/store/settings.json")
+    assert "write an earlier first_hour into /store/settings.json" in early["reason"]
     assert {row["status"] for row in (future, early)} == {"quarantined"}
     assert {r["status"] for r in describe([no_start])} == {"gap"}
 
@@ -250,6 +252,15 @@ def test_a_camera_that_cannot_be_a_folder_is_an_error(camera):
             etag=None,
             registered_ns=NOW,
         )
+
+
+def test_a_recording_shorter_than_a_window_is_too_short():
+    with pytest.raises(MediaError, match=r"^a: too short: 0\.50 s, a window needs at least 1\.6 s"):
+        check_length(0.5, GRID, name="a")
+    with pytest.raises(MediaError):
+        check_length(1.5, GRID, name="a")
+    check_length(1.6, GRID, name="a")
+    check_length(0.8, SampleGrid(rate_hz=20), name="a")
 
 
 def test_one_frame_is_a_recording(video):

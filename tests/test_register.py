@@ -19,6 +19,7 @@ from laps.recordings import describe_hour
 from laps.tables import RECORDINGS
 from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, format_utc, from_datetime, parse_utc
 from resources.recordings import Recordings, file_info, open_uri
+from resources.settings import SETTINGS, store_settings
 from resources.store import Store, rows_table
 from tests.videos import write_video
 
@@ -302,6 +303,30 @@ def test_a_broken_row_is_named(recordings: Recordings, video: Path) -> None:
     recordings.store.write_bytes("recordings/camera=cam1/broken.parquet", b"no parquet")
     with pytest.raises(StoreError, match=r"camera=cam1/broken\.parquet"):
         recordings.of_camera("cam1")
+
+
+def test_a_video_in_no_camera_folder_gives_its_error(recordings: Recordings, video: Path) -> None:
+    say_start(video, THREE)
+    astray = Path(shutil.copy(video, video.parent.parent / "astray.mp4"))
+    (video.parent.parent / ".hidden.mp4").touch()
+    wrong, good = recordings.scan()
+    assert isinstance(wrong, InputError)
+    assert wrong.where == str(astray) and f"{recordings.landing}/<camera>/" in str(wrong.fix)
+    assert isinstance(good, dict) and (good["status"], good["uri"]) == ("ok", str(video))
+
+
+def test_an_earlier_first_hour_in_the_settings_takes_a_quarantined_recording(
+    recordings: Recordings, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = store_settings(recordings.store)
+    monkeypatch.delenv("LAPS_FIRST_HOUR")
+    say_start(video, "2025-06-01T00:00:00Z")
+    early = recordings.register(str(video), "cam1")
+    assert early["status"] == "quarantined"
+    assert f"write an earlier first_hour into {recordings.store.root}/settings.json" in early["reason"]
+    recordings.store.write_json(SETTINGS, {**settings, "first_hour": "2025-06-01T00:00:00Z"})
+    assert recordings.register(str(video), "cam1")["status"] == "ok"
+    assert [row["status"] for row in recordings.of_camera("cam1")] == ["ok"]
 
 
 def test_a_camera_folder_that_is_no_name_gives_its_error(recordings: Recordings, video: Path) -> None:

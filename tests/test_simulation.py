@@ -149,12 +149,13 @@ def test_passing_things_are_there_during_their_event_only(name, event_of, view):
 @pytest.mark.parametrize("view", VIEWS)
 def test_belt_moves_while_it_runs(view):
     _, told, distractors = quiet_pair("belt", view)
-    running = [i for i in range(20, 590) if distractors.belt_m((i + 1) / 10) > distractors.belt_m(i / 10)]
-    standing = [i for i in range(20, 590) if distractors.belt_m((i + 1) / 10) == distractors.belt_m(i / 10)]
+    way_m = [distractors.belt_m((i + 8) / 10) - distractors.belt_m(i / 10) for i in range(590)]
+    running = [i for i in range(20, 590) if way_m[i] > 0.99 * max(way_m)]
+    standing = [i for i in range(20, 590) if way_m[i] == 0]
     assert len(running) > len(standing) > 0
 
     def far_side(index: int) -> float:
-        pair = [told(i)[:70] if view == 0 else told(i)[60:, :160] for i in (index, index + 1)]
+        pair = [told(i)[:70] if view == 0 else told(i)[60:, :160] for i in (index, index + 8)]
         return float((difference(*pair) > 20).mean())
 
     assert np.median([far_side(i) for i in running[::40]]) > 0.01
@@ -165,15 +166,16 @@ def test_light_blinks_in_one_place():
     plain, told, distractors = quiet_pair("blink")
     states = {distractors.lamp(i / 10): i for i in range(40)}
     assert states.keys() == {"on", "off"}
-    changed = difference(told(states["on"]), plain(states["on"])) > 60
+    changed = difference(told(states["on"]), told(states["off"])) > 40
     assert 0 < changed.mean() < 0.02
-    assert (difference(told(states["off"]), plain(states["off"])) > 60).mean() < changed.mean() / 2
+    lamp = difference(told(states["off"]), plain(states["off"])) > 40
+    assert 0 < lamp.mean() < 0.01
 
 
 def test_flicker_and_exposure_change_the_brightness():
     plain, told, _ = quiet_pair("flicker", fps=30.0)
     ratio = np.array([told(i).mean() / plain(i).mean() for i in range(90)])
-    assert 0.02 < np.ptp(ratio) < 0.15 and np.abs(np.diff(ratio)).max() > 0.005
+    assert 0.006 < np.ptp(ratio) < 0.05 and np.abs(np.diff(ratio)).max() > 0.002
     plain, told, _ = quiet_pair("exposure")
     ratio = np.array([told(i).mean() / plain(i).mean() for i in range(0, 300, 5)])
     assert np.ptp(ratio) > 0.15
@@ -181,15 +183,15 @@ def test_flicker_and_exposure_change_the_brightness():
 
 
 def test_shake_moves_the_whole_picture():
-    plain, told, _ = quiet_pair("shake")
+    plain, told, _ = quiet_pair("shake", width_px=1280, height_px=720)
     shifts = [
         cv2.phaseCorrelate(*(cv2.cvtColor(frame(i), cv2.COLOR_BGR2GRAY).astype(np.float32) for frame in (plain, told)))[
             0
         ]
         for i in range(0, 200, 10)
     ]
-    assert np.std(shifts, axis=0).min() > 0.2
-    assert np.abs(shifts).max() > 0.6
+    assert np.std(shifts, axis=0).min() > 0.1
+    assert np.abs(shifts).max() > 0.3
 
 
 def test_freezes_repeat_the_picture_exactly():

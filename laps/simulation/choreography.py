@@ -339,7 +339,7 @@ class _Choreographer:
         thing = self._object_pose(name)
         to = (thing.x, thing.y, GRASP_Z_M)
         self._move(hand, to, self._reach_s(hand, to), arc_m=self._uniform(0.05, 0.11))
-        self._wait(hand, self._uniform(0.12, 0.28))
+        self._wait(hand, self._uniform(0.02, 0.10))
         self._grab(name, hand)
         at = self._at(hand)
         back = self._uniform(0.02, 0.10)
@@ -358,7 +358,7 @@ class _Choreographer:
         over = (x, y, GRASP_Z_M + 0.07)
         self._move(hand, over, self._reach_s(hand, over), arc_m=self._uniform(0.02, 0.06), yaw=grip_yaw)
         self._move(hand, (x, y, GRASP_Z_M), self._uniform(0.28, 0.45), yaw=grip_yaw)
-        self._wait(hand, self._uniform(0.1, 0.25))
+        self._wait(hand, self._uniform(0.02, 0.10))
         self._release(name, hand)
         self._retract(hand)
         self._end("place", hand)
@@ -386,7 +386,7 @@ class _Choreographer:
         half_s, swing = self._uniform(0.12, 0.18), self._uniform(0.05, 0.08)
         for burst in range(int(self._rng.integers(2, 5))):
             if burst:
-                self._wait(RIGHT, self._uniform(0.25, 0.5))
+                self._wait(RIGHT, self._uniform(0.05, 0.15))
             for turn in range(2 * int(self._rng.integers(2, 5))):
                 angle = yaw + (swing if turn % 2 == 0 else -swing)
                 to = (tip[0] - DRIVER_TIP_M * cos(angle), tip[1] - DRIVER_TIP_M * sin(angle), z)
@@ -406,7 +406,7 @@ class _Choreographer:
             self._move(RIGHT, (x, y - 0.35 * height, z + height), up_s, yaw=yaw)
             self._move(RIGHT, (x, y, z), down_s, yaw=yaw)
             if self._rng.random() < 0.2:
-                self._wait(RIGHT, self._uniform(0.2, 0.4))
+                self._wait(RIGHT, self._uniform(0.05, 0.15))
         self._move(RIGHT, (x, y - 0.06, z + 0.05), self._uniform(0.35, 0.5))
         self._end("hammer", RIGHT)
 
@@ -432,10 +432,10 @@ class _Choreographer:
         natural = self._natural_yaw(hand, x, y)
         turn = self._uniform(0.5, 0.8) * (1 if self._rng.random() < 0.5 else -1)
         self._move(hand, (x, y + 0.03, z), self._uniform(0.5, 0.7), yaw=natural + turn)
-        self._wait(hand, self._uniform(0.25, 0.6))
+        self._wait(hand, self._uniform(0.05, 0.15))
         self._move(hand, (x - side * 0.04, y, z + 0.02), self._uniform(0.7, 1.0), yaw=natural - turn)
         if self._rng.random() < 0.5:
-            self._wait(hand, self._uniform(0.2, 0.5))
+            self._wait(hand, self._uniform(0.05, 0.15))
         self._move(hand, (x + side * 0.08, y, 0.12), self._uniform(0.5, 0.7))
         self._end("inspect", hand)
 
@@ -450,7 +450,7 @@ class _Choreographer:
         self._move(taker, take, self._reach_s(taker, take), arc_m=0.02)
         self._meet()
         for hand in HANDS:
-            self._wait(hand, 0.22)
+            self._wait(hand, 0.1)
         self._grab(name, taker)
         back = (x - side * self._uniform(0.14, 0.22), y - self._uniform(0.0, 0.05), z - 0.02)
         self._move(taker, back, self._uniform(0.55, 0.75))

@@ -81,12 +81,12 @@ class Distractors:
 
         self._belt = schedule("belt", (1.0, 3.0), (6.0, 14.0), first_s=(0.0, 1.0))
         self._belt_way_m = np.cumsum([0.0, *(event.end_s - event.start_s for event in self._belt.events)])
-        self._shadow = schedule("shadow", (14.0, 26.0), (2.5, 4.5), first_s=(2.0, 8.0))
-        self._passer = schedule("passer_by", (14.0, 30.0), (2.5, 4.0), first_s=(4.0, 10.0))
+        self._shadow = schedule("shadow", (40.0, 80.0), (2.5, 4.5), first_s=(2.0, 8.0))
+        self._passer = schedule("passer_by", (40.0, 80.0), (2.5, 4.0), first_s=(4.0, 10.0))
         self._knocks = schedule("shake", (2.5, 7.0), (0.8, 2.0), first_s=(0.5, 2.0), own=True)
         self._levels = schedule("exposure", (0.0, 0.0), (3.0, 9.0), first_s=(0.5, 3.0), own=True)
-        self._occlusion = schedule("occlusion", (12.0, 26.0), (2.0, 3.5), first_s=(3.0, 8.0), own=True)
-        self._freezes = schedule("freezes", (5.0, 13.0), (0.3, 1.2), first_s=(1.5, 4.0), own=True)
+        self._occlusion = schedule("occlusion", (40.0, 80.0), (2.0, 3.5), first_s=(3.0, 8.0), own=True)
+        self._freezes = schedule("freezes", (12.0, 25.0), (0.3, 1.2), first_s=(1.5, 4.0), own=True)
         self._dropped = self._plan_drops(view) if "drops" in wanted else frozenset()
 
         rng = scenario.generator("shake", view, "waves")
@@ -109,7 +109,7 @@ class Distractors:
         """Global brightness factor of flicker and exposure together."""
         gain = 1.0
         if "flicker" in self._scenario.distractors:
-            gain += 0.05 * float(np.sin(2 * pi * self._flicker_hz * time_s).mean())
+            gain += 0.006 * float(np.sin(2 * pi * self._flicker_hz * time_s).mean())
         level, previous = self._levels.latest(time_s)
         if level is not None:
             settled = min(1.0, (time_s - level.start_s) / 0.1)
@@ -126,7 +126,7 @@ class Distractors:
         if knock is not None:
             strength += (1.5 + 2.5 * knock.value) * sin(pi * knock.progress(time_s)) ** 2
         waves = np.sin(2 * pi * self._shake_hz * time_s + self._shake_phase).mean(axis=1) * strength
-        return float(waves[0]) * 0.0032, float(waves[1]) * 0.0032, float(waves[2]) * 0.0012
+        return float(waves[0]) * 0.0003, float(waves[1]) * 0.0003, float(waves[2]) * 0.0001
 
     def belt_m(self, time_s: float) -> float | None:
         """How far the belt has come; None without a belt."""
@@ -137,7 +137,7 @@ class Distractors:
             return 0.0
         event = self._belt.events[i]
         run_s = float(self._belt_way_m[i]) + min(time_s, event.end_s) - event.start_s
-        return 0.11 * run_s
+        return 0.012 * run_s
 
     def lamp(self, time_s: float) -> Literal["none", "off", "on"]:
         if "blink" not in self._scenario.distractors:

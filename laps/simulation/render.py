@@ -123,8 +123,8 @@ class Renderer:
         self._sprites["passer"] = textures.sleeve(rng, 0.6 * d, 0.6, 0.19, 0.22, (60, 130, 70), (70, 220, 230))
         self._sprites["leg"] = textures.sleeve(rng, 0.6 * d, 0.75, 0.09, 0.07, (90, 70, 60), (120, 96, 84))
         self._sprites["passer_head"] = textures.head(rng, 0.6 * d, 0.12, (60, 60, 60))
-        self._sprites["world_shadow"] = textures.soft_blob(40.0, 0.45, 0.7, 0.4, 0.7)
-        self._sprites["occluder"] = textures.occluder(rng, 0.5, 0.34, self._scenario.width_px)
+        self._sprites["world_shadow"] = textures.soft_blob(40.0, 0.45, 0.7, 0.25, 0.7)
+        self._sprites["occluder"] = textures.occluder(rng, 0.34, 0.24, self._scenario.width_px)
         belt_length = 1.7 + 2 * _BELT_PERIOD_M
         self._sprites["belt"], self._belt_period_m = textures.belt(rng, d, _BELT_PERIOD_M, belt_length, *_BELT_Y_M)
 
@@ -133,7 +133,7 @@ class Renderer:
         rng = self._scenario.generator("background")
         camera, d = self._camera, self._camera.density_px_m
         frame = np.full((camera.height_px, camera.width_px, 3), 96, np.uint8)
-        floor = textures.floor(rng, 0.2 * d).sprite()
+        floor = textures.floor(rng, 0.5 * d).sprite()
         _blend(frame, floor, camera.plane(np.array([0.0, 0.0, _FLOOR_Z_M]), _X, _Y))
         before = frame.copy()
         top = textures.bench_top(rng, 1.1 * d, FIXTURE).sprite()
@@ -153,7 +153,7 @@ class Renderer:
         cv2.fillConvexPoly(self._belt_mask, np.rint((outline[:2] / outline[2]).T).astype(np.int32), 255)
         if "blink" in self._scenario.distractors:
             self._paint_lamp(frame)
-        self._glow = textures.glow(max(8, round(0.34 * d)), (90, 170, 255))
+        self._glow = textures.glow(max(8, round(0.18 * d)), (90, 170, 255))
         return frame
 
     def _paint_lamp(self, frame: ByteImage) -> None:

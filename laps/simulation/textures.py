@@ -175,7 +175,8 @@ def floor(rng: np.random.Generator, density: float) -> Canvas:
     """Concrete with joints, stains and a yellow line."""
     x0, x1, y0, y1 = -1.2, 6.0, -5.5, 1.6  # what the two cameras see of it, and nothing behind either
     c = Canvas(x0, x1, y0, y1, density)
-    c.paint((118, 122, 124), 0.07 * c.noise(rng, 0.05) + 0.08 * c.noise(rng, 0.3) + 0.05 * c.noise(rng, 1.0))
+    speckles = 0.16 * c.noise(rng, 0.03) + 0.12 * c.noise(rng, 0.08)  # as rough concrete has: something to track
+    c.paint((118, 122, 124), speckles + 0.08 * c.noise(rng, 0.3) + 0.05 * c.noise(rng, 1.0))
     c.mask[:] = 255
     for at in np.arange(-5.0, 6.0, 0.9):
         c.paint((84, 86, 88), 0.0, c.stroke([(x0, at), (x1, at)], 0.02))

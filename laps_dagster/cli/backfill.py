@@ -8,6 +8,7 @@ import click
 
 from laps.errors import LapsError
 from laps.timegrid import parse_utc
+from laps_dagster.cli.places import existing_store
 
 
 @click.command()
@@ -49,9 +50,8 @@ def backfill(
     from resources.models import ModelRegistry
     from resources.recordings import Recordings
     from resources.settings import store_settings
-    from resources.store import Store
 
-    store = Store()
+    store = existing_store()
     store_settings(store)
     hours = select_hours(
         Recordings(store), cameras, parse_utc(start) if start else None, parse_utc(stop) if stop else None
@@ -92,7 +92,10 @@ def backfill(
         )
         raise SystemExit(1)
     if made.status == "draft":
-        click.echo(f"release {made.name} is a draft: look at its report, then `laps promote {made.name}`")
+        click.echo(
+            f"release {made.name} is a draft: look at its report, then `laps promote {made.name}` or "
+            f"`laps discard {made.name}`"
+        )
 
 
 def register_cameras(cameras: list[str]) -> None:

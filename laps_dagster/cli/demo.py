@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import unicodedata
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from laps.errors import InputError, LapsError
+from laps.errors import InputError, LapsError, MediaError
 from laps.timegrid import NS_PER_S, format_utc, from_datetime
 
 if TYPE_CHECKING:
@@ -35,12 +36,14 @@ from primitives group by all order by primitives desc
 @click.option(
     "--clusters", "k", type=click.IntRange(1), help="Number of clusters. Default: 6, fewer for few primitives."
 )
-@click.option("--train-minutes", type=click.FloatRange(min=0, min_open=True), default=1.25, show_default=True)
+@click.option("--train-minutes", type=click.FloatRange(min=0, min_open=True), default=1.25, show_default=True,
+              help="Longest training time.")  # fmt: skip
 def demo(video: Path | None, k: int | None, train_minutes: float) -> None:
-    """Run everything once: recordings, tracks, tokenizer, primitives, clusters, coherence, catalog, report.
+    """Run everything once, on a simulated workstation or your video.
 
-    Without VIDEO two cameras of a simulated workstation are recorded first, across an hour boundary. All of it runs
-    through Dagster: `make dev` (or `laps dev`) shows the runs afterwards.
+    That is recordings, tracks, tokenizer, primitives, clusters, coherence, catalog and report. Without --video two
+    cameras of a simulated workstation are recorded first, across an hour boundary. All of it runs through Dagster:
+    `make dev` (or `laps dev`) shows the runs afterwards.
     """
     from laps_dagster.cli.backfill import register_cameras
     from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
@@ -57,15 +60,16 @@ def demo(video: Path | None, k: int | None, train_minutes: float) -> None:
     cameras = [_own_video(recordings, video)] if video else _simulated(recordings)
     register_cameras(cameras)
     registry = ModelRegistry(store)
-    release = ""
-    if registry.current() is not None:
+    release, before = "", registry.current_name()
+    if before is not None:
         # What is there stays: this run gets models of its own, trained on its own recordings.
         release = registry.open_draft("demo" if video is None else f"demo on {video.name}").name
     progress = Progress(report=lambda line: click.echo(f"[{time.monotonic() - began:4.0f} s] {line}"))
     options = Options(release=release, workers=os.cpu_count() or 1, preset="small", train_minutes=train_minutes, k=k)
     chosen = Backfill(store, select_hours(recordings, cameras, None, None), options, progress).run()
     if chosen.status == "draft":
-        chosen = registry.promote(chosen.name)
+        # It holds this demo's recordings only, which are what is asked for here.
+        chosen = registry.promote(chosen.name, even_incomplete=True)
     if progress.failures:
         raise InputError(
             f"{len(progress.failures)} runs failed, the first: {progress.failures[0].error}",
@@ -75,6 +79,8 @@ def demo(video: Path | None, k: int | None, train_minutes: float) -> None:
     _say_what_was_found(store)
     if video is None:
         _say_how_true_it_is(store, recordings, cameras)
+    if before not in (None, chosen.name):
+        click.echo(f"release {chosen.name} is now current; back: laps promote {before} --even-incomplete")
     click.echo(f"\nreport   {store.url(f'reports/release={chosen.name}/report.html')}")
     click.echo('ask      .venv/bin/laps sql "select * from primitives limit 5"')
     click.echo("look     make dev   (the Dagster UI, with these runs)")
@@ -101,6 +107,8 @@ def _simulated(recordings: Recordings) -> list[str]:
     for outcome in recordings.scan():
         if isinstance(outcome, LapsError):
             click.echo(f"refused {outcome}", err=True)
+        elif outcome["status"] != "ok":
+            click.echo(f"quarantined {outcome['uri']}: {outcome['reason']}", err=True)
         elif outcome["camera"] in cameras:
             click.echo(f"registered {outcome['uri']}, from {outcome['start_time']:%Y-%m-%d %H:%M:%S} UTC")
     return cameras
@@ -118,8 +126,9 @@ def _record(landing: Path, camera: str, view: int, start_ns: int) -> None:
 
 
 def _own_video(recordings: Recordings, video: Path) -> str:
-    """Register a file of the user's; where its start is not known, yesterday 10:00 UTC stands in and is said."""
-    camera = re.sub(r"[^a-z0-9_-]+", "-", video.stem.lower()).strip("-_")[:63] or "video"
+    """Register a file of the user's; where no start can be used, yesterday 10:00 UTC stands in and is said."""
+    _check_length(recordings.store, video)
+    camera = camera_name(video.stem)
     row = recordings.register(str(video), camera)
     if row["status"] != "ok":
         when = datetime.now(UTC).replace(hour=10, minute=0, second=0, microsecond=0) - timedelta(days=1)
@@ -127,10 +136,33 @@ def _own_video(recordings: Recordings, video: Path) -> str:
         again = recordings.register(str(video), camera, stand_in_ns)
         if again["status"] != "ok":
             raise InputError(f"cannot be used: {row['reason']}", where=str(video))
-        click.echo(f"its start is not known ({row['reason']}); taking {format_utc(stand_in_ns)}")
+        click.echo(f"no start that can be used ({row['reason']}); taking {format_utc(stand_in_ns)}")
         row = again
     click.echo(f"camera {camera}: {row['uri']}, from {row['start_time']:%Y-%m-%d %H:%M:%S} UTC")
     return camera
+
+
+def camera_name(text: str) -> str:
+    """A camera's name made from any text, accents and umlauts without their marks."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text).casefold() if not unicodedata.combining(c))
+    return re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-_")[:63] or "video"
+
+
+def _check_length(store: Store, video: Path) -> None:
+    """Raise where a video claims to be shorter than a window; what else is wrong with it, registering it says."""
+    from laps.recordings import check_length
+    from laps.video import probe
+    from resources.recordings import file_info, open_uri
+    from resources.settings import store_grid
+
+    info = file_info(str(video))
+    try:
+        with open_uri(info.uri) as file:
+            duration_s = probe(file, name=info.uri).duration_s
+    except (MediaError, OSError):
+        return
+    if duration_s is not None:
+        check_length(duration_s, store_grid(store), name=info.uri)
 
 
 def _say_what_was_found(store: Store) -> None:
@@ -139,7 +171,7 @@ def _say_what_was_found(store: Store) -> None:
     connection = open_catalog(store)
     try:
         click.echo('laps sql "' + " ".join(QUESTION.split()) + '"')
-        click.echo(render(run_query(connection, QUESTION), "table"))
+        click.echo(render(run_query(connection, QUESTION), "table"), nl=False)
     finally:
         connection.close()
 

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
-from laps.errors import LapsError
+from laps.errors import InputError, LapsError
 from laps.timegrid import parse_utc
 
 
 @click.command()
 @click.argument("paths", nargs=-1, metavar="[PATH|URI]...")
-@click.option("--camera", help="Camera that filmed the files: lower-case letters, digits, '_' and '-'.")
-@click.option("--start", help="Time of the first frame, ISO 8601 with a zone, for example 2026-11-21T05:00:00Z.")
+@click.option("--camera", metavar="NAME", help="Camera that filmed the files: lower-case letters, digits, '_' and '-'.")
+@click.option(
+    "--start", metavar="TIME", help="Time of the first frame, ISO 8601 with a zone, for example 2026-11-21T05:00:00Z."
+)
 @click.option(
     "--landing", metavar="PATH|URL", help="Landing zone to scan. Default: LAPS_LANDING, then ./.laps/landing."
 )
 def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landing: str | None) -> None:
     """Register recordings. Without PATH, everything in <landing>/<camera>/… is registered.
 
-    Files are read where they lie and never copied. A file that cannot be used is quarantined with its reason, and
-    the others go on; the exit code is then 1. A start time comes from --start, else from a sidecar JSON
-    (<file>.json with {"start": "…Z"}), else from a UTC stamp in the file name (cam1_20261121T050000Z.mp4), else
-    from the container's creation time.
+    PATH may be a folder: it stands for the videos in it. Files are read where they lie and never copied. A file that
+    cannot be used is quarantined with its reason, and the others go on; the exit code is then 1. A start time comes
+    from --start, else from a sidecar JSON (<file>.json with {"start": "…Z"}), else from a UTC stamp in the file name
+    (cam1_20261121T050000Z.mp4), else from the container's creation time.
     """
     from resources.recordings import Recordings
     from resources.settings import store_settings
@@ -33,8 +36,7 @@ def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landin
     store = Store()
     store_settings(store)
     recordings = Recordings(store, landing)
-    problems = 0
-    count = 0
+    said: Counter[str] = Counter()
     outcome: dict[str, Any] | LapsError
     if paths:
         if camera is None:
@@ -48,16 +50,21 @@ def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landin
                 outcome = recordings.register(file, camera, start_ns)
             except LapsError as error:
                 outcome = error
-            count += 1
-            problems += _say(outcome)
+            said[_say(outcome)] += 1
     else:
         for outcome in recordings.scan():
-            count += 1
-            problems += _say(outcome)
-        if not count:
+            said[_say(outcome)] += 1
+        if not said:
             click.echo(f"nothing to register in {recordings.landing}: put videos into <camera>/ folders there")
-    if problems:
-        click.echo(f"{problems} of {count} files cannot be used; they are in the table recordings", err=True)
+    if quarantined := said["quarantined"]:
+        click.echo(
+            f"{quarantined} of {said.total()} files quarantined: registered with the reason and not used "
+            "(`laps status` lists them)",
+            err=True,
+        )
+    if refused := said["refused"]:
+        click.echo(f"{refused} of {said.total()} files refused: not registered, for the reasons above", err=True)
+    if quarantined or refused:
         raise SystemExit(1)
 
 
@@ -65,20 +72,26 @@ def _files(path: str) -> list[str]:
     """A folder stands for the videos in it."""
     from resources.recordings import VIDEO_SUFFIXES
 
-    if "://" not in path and Path(path).is_dir():
-        return [str(file) for file in sorted(Path(path).rglob("*")) if file.name.lower().endswith(VIDEO_SUFFIXES)]
-    return [path]
+    if "://" in path or not Path(path).is_dir():
+        return [path]
+    found = [str(file) for file in sorted(Path(path).rglob("*")) if file.name.lower().endswith(VIDEO_SUFFIXES)]
+    if not found:
+        raise InputError(
+            "there is no video in this folder", where=path, fix=f"Videos end in {', '.join(VIDEO_SUFFIXES)}."
+        )
+    return found
 
 
-def _say(outcome: dict[str, Any] | LapsError) -> int:
+def _say(outcome: dict[str, Any] | LapsError) -> str:
+    """Print what became of one file; returns ``ok``, ``quarantined`` or ``refused``."""
     if isinstance(outcome, LapsError):
         click.echo(f"refused      {outcome}", err=True)
-        return 1
+        return "refused"
     if outcome["status"] == "ok":
         click.echo(
             f"ok           {outcome['camera']}  {outcome['start_time']:%Y-%m-%d %H:%M:%S} to "
             f"{outcome['end_time']:%H:%M:%S} UTC ({outcome['start_source']})  {outcome['uri']}"
         )
-        return 0
+        return "ok"
     click.echo(f"quarantined  {outcome['camera']}  {outcome['uri']}: {outcome['reason']}", err=True)
-    return 1
+    return "quarantined"

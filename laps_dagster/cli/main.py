@@ -18,6 +18,7 @@ COMMANDS = {
     "backfill": "laps_dagster.cli.backfill",
     "promote": "laps_dagster.cli.releases",
     "releases": "laps_dagster.cli.releases",
+    "discard": "laps_dagster.cli.releases",
     "status": "laps_dagster.cli.status",
     "dev": "laps_dagster.cli.dev",
     "sql": "laps_dagster.cli.sql",
@@ -25,6 +26,7 @@ COMMANDS = {
     "train": "laps_dagster.cli.single",
     "segment": "laps_dagster.cli.single",
     "evaluate": "laps_dagster.cli.single",
+    "benchmark": "laps_dagster.cli.benchmark",
     "calibrate": "laps_dagster.cli.single",
     "simulate": "laps_dagster.cli.simulate",
 }

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import click
 
+from laps_dagster.cli.places import check_output_file, existing_store
+
 
 @click.command()
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write. Default: in the store.")
-@click.option("--release", help="Release to report on. Default: the current one.")
+@click.option("--release", metavar="RELEASE", help="Release to report on. Default: the current one.")
 def report(out: Path | None, release: str | None) -> None:
-    """Write one self-contained HTML page about what was processed and found."""
+    """Write one HTML page about what was processed and found."""
     from resources.models import ModelRegistry
     from resources.reporting import render_report, write_report
-    from resources.store import Store
 
-    store = Store()
+    store = existing_store()
+    check_output_file(out)
     chosen = ModelRegistry(store).to_read(release)
     if out is None:
         click.echo(store.url(write_report(store, chosen)))

@@ -13,15 +13,18 @@ from laps.timegrid import parse_utc
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--scenario", default="clean", show_default=True, help="clean, distractors, hard or no_rest.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--seconds", type=click.FloatRange(min=1), default=120.0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of what happens.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Length.")
 @click.option("--size", default="1280x720", show_default=True, help="Width x height in pixels.")
-@click.option("--fps", type=click.FloatRange(1, 240), default=30.0, show_default=True)
+@click.option("--fps", type=click.FloatRange(1, 240), default=30.0, show_default=True, help="Frames a second.")
 @click.option(
     "--start", default="2026-01-05T09:00:00Z", show_default=True, help="Time of the first frame, with a zone."
 )
 def simulate(folder: Path, scenario: str, seed: int, seconds: float, size: str, fps: float, start: str) -> None:
-    """Record the simulated workstation with two cameras into FOLDER/<camera>/, with the truth beside each file."""
+    """Record the simulated workstation into FOLDER.
+
+    Two cameras film it: FOLDER/cam1/ and FOLDER/cam2/, with the truth beside each file.
+    """
     from laps.errors import InputError
     from laps.simulation import SCENARIOS, VIEWS, record
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from laps.errors import InputError, LapsError
+from laps.errors import CalibrationError, InputError, LapsError
+from laps_dagster.cli.places import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
+    from laps.calibration import Calibration
     from laps.tokenizer import TrainingProgress
 
 FILE = click.Path(path_type=Path)
@@ -22,11 +24,12 @@ METHODS = ("log_energy", "sweep")
 @click.command()
 @click.argument("videos", nargs=-1, required=True, type=FILE, metavar="VIDEO...")
 @click.option("--out", required=True, type=FILE, help="Folder for the model.")
-@click.option("--preset", type=click.Choice(["full", "small"]), default="full", show_default=True)
+@click.option("--preset", type=click.Choice(["full", "small"]), default="full", show_default=True,
+              help="Size of the tokenizer; small for a quick look.")  # fmt: skip
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
               help="Longest training time.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), help="Most optimizer steps.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights and of the batches.")
 @click.option("--tracker-preset", type=click.Choice(["ultrafast", "fast", "medium"]), default="ultrafast",
               show_default=True, help="Speed of the optical flow.")  # fmt: skip
 def train(
@@ -38,7 +41,7 @@ def train(
     seed: int,
     tracker_preset: str,
 ) -> None:
-    """Train a motion tokenizer on VIDEOs, without labels, and write it to a folder."""
+    """Train a motion tokenizer on VIDEOs, without labels."""
     from tqdm import tqdm
 
     from laps.single import read_recording, track_recording
@@ -48,6 +51,7 @@ def train(
     from laps.trackers.flow import FlowTracker
     from laps.tracks import TrackWindows
 
+    check_output_folder(out)
     grid = SampleGrid()
     recordings = []
     for path in videos:
@@ -123,8 +127,10 @@ def segment(
     form: str,
     method: str,
 ) -> None:
-    """Cut VIDEO into action primitives and write them as JSON: start, end and latent action codes."""
-    from laps.calibration import Calibration
+    """Cut VIDEO into action primitives and write them as JSON.
+
+    Each has its start and end in seconds and its latent action codes.
+    """
     from laps.single import (
         calibrate_recording,
         encode_recording,
@@ -136,6 +142,9 @@ def segment(
     from laps.tokenizer import load
     from laps.trackers.flow import tracker_from_id
 
+    check_output_file(out)
+    check_output_file(save_calibration)
+    given = None if calibration is None else _read_calibration(calibration)
     grid = SampleGrid()
     recording = read_recording(video, grid)
     for problem in recording.problems:
@@ -143,10 +152,14 @@ def segment(
     tokenizer = load(model)
     tracker = tracker_from_id(tokenizer.config.tracker_id)
     stream = encode_recording(recording, track_recording(recording, tracker, grid), tokenizer, grid)
-    if calibration is not None:
-        chosen = Calibration.from_json(calibration.read_text(encoding="utf-8"), name=str(calibration))
-    else:
-        chosen = calibrate_recording(stream, tokenizer, grid, form=form, method=method)
+    try:
+        chosen = given or calibrate_recording(stream, tokenizer, grid, form=form, method=method)
+    except CalibrationError as error:
+        raise CalibrationError(
+            f"no thresholds can be found in it: {error.what}",
+            where=str(video),
+            fix="Give a longer recording, or thresholds of another one with --calibration.",
+        ) from error
     if not chosen.ok:
         click.echo(f"note: {chosen.message}", err=True)
     if save_calibration is not None:
@@ -160,6 +173,18 @@ def segment(
         click.echo(f"{len(document['segments'])} primitives in {recording.duration_s:.1f} s: {out}")
 
 
+def _read_calibration(path: Path) -> Calibration:
+    from laps.calibration import Calibration
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"the file cannot be read ({error.strerror})", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise InputError("the file is no UTF-8 text", where=str(path)) from error
+    return Calibration.from_json(text, name=str(path))
+
+
 @click.command()
 @click.argument("truth", type=FILE, metavar="TRUTH.json")
 @click.argument("prediction", type=FILE, metavar="PRED.json")
@@ -171,7 +196,10 @@ def segment(
 def evaluate(
     truth: Path, prediction: Path, tolerances: tuple[float, ...], cycle_ends_fps: float | None, as_json: bool
 ) -> None:
-    """Score PRED.json against TRUTH.json, each figure beside what chance would reach."""
+    """Score PRED.json against TRUTH.json.
+
+    Each figure stands beside what chance would reach.
+    """
     from laps.evaluation import evaluate as score
     from laps.evaluation import render, truth_from_cycle_ends
     from laps.reference_files import read_segments_json
@@ -194,11 +222,13 @@ def evaluate(
 @click.command()
 @click.argument("energy", type=FILE, metavar="ENERGY.jsonl")
 @click.argument("proxy", type=FILE, metavar="PROXY.jsonl")
-@click.option("--method", type=click.Choice(METHODS), default="sweep", show_default=True)
+@click.option("--method", type=click.Choice(METHODS), default="sweep", show_default=True,
+              help="Calibration; sweep is the paper's.")  # fmt: skip
 def calibrate(energy: Path, proxy: Path, method: str) -> None:
-    """Find the threshold of an energy stream of the reference implementation, and print it as JSON.
+    """Find the threshold of an energy stream and print it as JSON.
 
-    Both files hold lines {"window": …, "energy": …}; PROXY is the velocity energy that gives pseudo-labels.
+    Both files are the reference implementation's and hold lines {"window": …, "energy": …}; PROXY is the velocity
+    energy that gives pseudo-labels.
     """
     from laps.calibration import calibrate_files
 

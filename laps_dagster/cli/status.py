@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import click
 
+from laps_dagster.cli.places import existing_store
+
 
 @click.command()
 def status() -> None:
-    """Print coverage by camera and hour, what is missing, and what is quarantined."""
+    """Print what is processed, missing and quarantined, hour by hour."""
     from laps.tables import CLUSTER_ASSIGNMENTS, KEYPOINT_TRACKS, LATENT_STREAM, RAW_VIDEO
     from laps.timegrid import CameraHour
     from resources.models import ModelRegistry
     from resources.recordings import Recordings
-    from resources.store import Store
 
-    store = Store()
+    store = existing_store()
     recordings = Recordings(store)
     registry = ModelRegistry(store)
     release = registry.current() or next(iter(registry.drafts()), None)
@@ -45,4 +46,4 @@ def status() -> None:
         for row in quarantined:
             click.echo(f"  {row['camera']}  {row['uri']}: {row['reason']}")
     if missing:
-        click.echo(f"\n{missing} hours are not complete: `laps backfill --only missing`")
+        click.echo(f"\n{missing} hour{' is' if missing == 1 else 's are'} not complete: `laps backfill --only missing`")
