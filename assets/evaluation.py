@@ -15,7 +15,6 @@ from pydantic import Field
 from assets.specs import describe
 from laps.tables import EVALUATION
 from resources.configured import RecordingsResource, StoreResource
-from resources.models import TOKENIZER
 from resources.release import ReleaseResource
 from resources.store import PART, rows_table
 
@@ -50,8 +49,7 @@ def evaluation(
 
     files = store.open()
     chosen = release.read(files)
-    trained_on = _trained_on(context.instance, chosen.require(TOKENIZER))
-    gathered = gather(files, recordings.open(files), chosen, trained_on)
+    gathered = gather(files, recordings.open(files), chosen)
     rows = evaluation_rows(gathered.recordings, chosen, seed=config.seed)
     files.write_table(EVALUATION, f"{files.table_path(EVALUATION, chosen.name)}/{PART}", rows_table(EVALUATION, rows))
     for what, reasons in (("left out", gathered.left_out), ("without clusters", gathered.without_clusters)):
@@ -81,12 +79,3 @@ def evaluation(
             "without_clusters": gathered.without_clusters,
         }
     )
-
-
-def _trained_on(instance: dg.DagsterInstance, tokenizer_id: str) -> list[str] | None:
-    """The camera hours that a tokenizer was trained on, as its materialization said; None where there is none."""
-    for record in instance.fetch_materializations(dg.AssetKey("motion_tokenizer"), limit=1000).records:
-        made = record.asset_materialization
-        if made is not None and "hours" in made.metadata and made.metadata["tokenizer_id"].value == tokenizer_id:
-            return [str(hour) for hour in made.metadata["hours"].value]  # type: ignore[union-attr]
-    return None

@@ -69,23 +69,24 @@ def motion_tokenizer(
     preset = TokenizerConfig.full if config.preset == "full" else TokenizerConfig.small
     model = preset(first.tracker_id, rate_hz=grid.rate_hz, points=first.displacements.shape[2], steps=grid.window - 1)
 
-    def report(progress: TrainingProgress) -> None:
+    def log(progress: TrainingProgress) -> None:
         if progress.step % 50 == 0 or progress.warning:
             context.log.info(str(progress))
 
     trained = train(
-        from_tracks(itertools.chain([first], windows), grid),
+        from_tracks(itertools.chain([first], windows), grid, model),
         model,
         seed=config.seed,
         max_minutes=config.max_minutes,
         max_steps=config.max_steps or None,
         max_windows=round(config.sample_hours * grid.samples_per_hour / grid.stride),
-        progress=report,
+        progress=log,
     )
     target = release.to_fill(files, TOKENIZER)
     registry = ModelRegistry(files)
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer_id = save(trained.tokenizer, Path(folder), training=trained.report())
+        report = {**trained.report(), "hours": [hour.key for hour in hours]}
+        tokenizer_id = save(trained.tokenizer, Path(folder), training=report)
         registry.put(TOKENIZER, tokenizer_id, Path(folder))
     registry.fill(target, TOKENIZER, tokenizer_id)
     for warning in trained.warnings:

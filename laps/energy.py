@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laps.errors import InputError, ModelMismatchError
+from laps.motion import mean_speed
 
 if TYPE_CHECKING:
     from laps.calibration import Calibration
@@ -75,11 +76,10 @@ def weighted_median(values: NDArray[np.floating[Any]], weights: NDArray[np.numbe
 
 
 def cleaned_code_energy(decoded_motion: NDArray[np.floating[Any]], counts: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The energy of each code: mean speed of its decoded points without common mode and background.
+    """The energy of each code: mean speed of its decoded points without the camera's background.
 
-    Common mode (camera shake, flicker): for each code and component the median over the points. Background (belts,
-    screens): for each point and component the median over time, which over codes is the median weighted by how
-    often a code occurs.
+    Background (belts, screens): for each point and component the median over time, which over codes is the median
+    weighted by how often a code occurs. What all points do in common never reached the tokenizer.
 
     Args:
         decoded_motion: float[n_codes, N, 2], displacement of each point that a code stands for, px per sample step.
@@ -98,9 +98,7 @@ def cleaned_code_energy(decoded_motion: NDArray[np.floating[Any]], counts: NDArr
         )
     if not counts.any():
         raise InputError("no sample of the calibration's hours has a code")
-    motion = motion - np.median(motion, axis=1, keepdims=True)
-    motion -= weighted_median(motion, counts)
-    return np.hypot(motion[..., 0], motion[..., 1]).mean(axis=1).astype(np.float32)
+    return mean_speed(motion - weighted_median(motion, counts))
 
 
 def form_series(stream: LatentStream, form: str, code_energy: NDArray[np.float32] | None = None) -> NDArray[np.float64]:

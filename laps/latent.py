@@ -19,8 +19,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from laps.errors import InputError, ModelMismatchError
+from laps.motion import mean_speed
 from laps.tables import LATENT_STREAM
 from laps.timegrid import SampleGrid
+from laps.tokenizer.data import tokenizer_input
 from laps.tokenizer.model import ENCODE_BATCH, MotionTokenizer
 from laps.tracks import TrackWindows
 
@@ -40,9 +42,9 @@ class LatentStream:
         code: int32 [n], -1 where null.
         latent_action_energy: float32 [n], ||z_q,t - z_q,t-1||_2, the paper's energy; NaN where null, as
             below.
-        decoded_motion_energy: float32 [n], mean speed of the points as decoded from the code, after their
-            median velocity (camera shake) is taken off; px a sample step.
-        velocity_energy: float32 [n], the same of the tracked velocities, over the points that were seen.
+        decoded_motion_energy: float32 [n], mean speed of the points as decoded from the code; px a sample step.
+        velocity_energy: float32 [n], the same of the velocities that the tokenizer read (so without camera
+            shake, where it takes that off), over the points that were seen.
         prequantized_energy: float32 [n], ||z_t - z_t-1||_2 of the tokens before rounding: FSQ's bounded
             latents through the same projection as z_q, so it differs from the paper's energy by the rounding
             alone.
@@ -229,7 +231,7 @@ class _Encoder:
         self.lost = np.zeros(stop - first, bool)
         self.positions = tokenizer.code_positions()
         self.metric = tokenizer.latent_metric()
-        self.by_code = motion_energy(tokenizer.decoded_motion()) if tokenizer.config.decoding == "token" else None
+        self.by_code = mean_speed(tokenizer.decoded_motion()) if tokenizer.config.decoding == "token" else None
         steps, points = tokenizer.config.steps, tokenizer.config.points
         self.velocities = np.zeros((ENCODE_BATCH, steps, points, 2), np.float32)
         self.visible = np.zeros((ENCODE_BATCH, grid.stride, points), bool)
@@ -245,8 +247,8 @@ class _Encoder:
         if not len(wanted):
             return
         windows = windows[slice(wanted[0], wanted[-1] + 1)]
-        velocities = windows.velocities(self.grid)
-        visible = windows.step_visible()[:, -self.grid.stride :]
+        velocities, visible = tokenizer_input(windows, self.grid, self.tokenizer.config)
+        visible = visible[:, -self.grid.stride :]
         numbers, rows = np.divmod(windows.end_samples // self.grid.stride, ENCODE_BATCH)
         for number in np.unique(numbers):
             if number != self.batch_number:
@@ -270,9 +272,9 @@ class _Encoder:
             "decoded_motion_energy": (
                 self.by_code[codes[:, -own:]]
                 if self.by_code is not None
-                else motion_energy(self.tokenizer.decode_codes(codes, own))
+                else mean_speed(self.tokenizer.decode_codes(codes, own))
             ),
-            "velocity_energy": motion_energy(self.velocities[:, -own:], self.visible),
+            "velocity_energy": mean_speed(self.velocities[:, -own:], self.visible),
             "prequantized_energy": _length(latents[:, -own:] - latents[:, -own - 1 : -1], self.metric),
         }
         seen = self.visible.mean(axis=(1, 2), dtype=np.float64) >= self.min_visible_share
@@ -306,30 +308,6 @@ class _Encoder:
             if ((ends + 1) % self.grid.stride).any():
                 raise InputError(f"a window ends off the grid of every {self.grid.stride} samples near {ends[0]}")
             self.last_end = int(ends[-1])
-
-
-def motion_energy(motion: NDArray[np.floating], visible: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-    """Mean speed of the points after the median velocity over the points is taken off.
-
-    Args:
-        motion: [..., N, 2], px a sample step.
-        visible: bool [..., N]; points that were not seen count neither in the median nor in the mean.
-
-    Returns:
-        float32 [...], px a sample step; NaN where no point was seen.
-    """
-    values = np.asarray(motion, dtype=np.float32)
-    seen = np.ones(values.shape[:-1], bool) if visible is None else visible
-    count = seen.sum(axis=-1)
-    hidden = np.where(seen[..., None], values, np.float32(np.inf))
-    ordered = np.sort(np.moveaxis(hidden, -2, -1), axis=-1)
-    last = np.maximum(count - 1, 0)
-    middle = [np.take_along_axis(ordered, place[..., None, None], axis=-1) for place in (last // 2, (last + 1) // 2)]
-    median = np.moveaxis((middle[0] + middle[1]) / 2, -1, -2)
-    apart = np.where(seen[..., None], values - median, 0)
-    speed = np.sqrt(apart[..., 0] ** 2 + apart[..., 1] ** 2)
-    mean = speed.sum(axis=-1, dtype=np.float64) / np.maximum(count, 1)
-    return np.where(count > 0, mean, np.nan).astype(np.float32)
 
 
 def _length(difference: NDArray[np.float32], metric: NDArray[np.float64]) -> NDArray[np.float32]:

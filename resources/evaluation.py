@@ -98,7 +98,7 @@ def read_truth(uri: str) -> Document | None:
     return parse_truth(content, where=place)
 
 
-def gather(store: Store, recordings: Recordings, release: Release, trained_on: Collection[str] | None) -> Gathered:
+def gather(store: Store, recordings: Recordings, release: Release) -> Gathered:
     """Every registered recording with truth, beside what a release says about it.
 
     A recording whose hours are not all cut by the release's models, or whose truth cannot be used, is left out with
@@ -108,9 +108,9 @@ def gather(store: Store, recordings: Recordings, release: Release, trained_on: C
         store: the store.
         recordings: its register.
         release: the release.
-        trained_on: keys of the camera hours that the tokenizer was trained on; None where nobody knows.
     """
     found = Gathered([], {})
+    trained_on = _trained_on(store, release)
     spans = _calibrated_ns(store, release)
     for camera in recordings.cameras():
         for row in recordings.of_camera(camera):
@@ -126,6 +126,13 @@ def gather(store: Store, recordings: Recordings, release: Release, trained_on: C
                 continue
             found.recordings.append(one)
     return found
+
+
+def _trained_on(store: Store, release: Release) -> list[str] | None:
+    """Keys of the camera hours that the release's tokenizer was trained on; None where its files do not say."""
+    report = f"models/{TOKENIZER}/{release.require(TOKENIZER)}/training.json"
+    hours = store.read_json(report).get("hours") if store.exists(report) else None
+    return None if hours is None else [str(hour) for hour in hours]
 
 
 def _calibrated_ns(store: Store, release: Release) -> dict[str, list[tuple[int, int]]]:

@@ -63,17 +63,15 @@ def test_weighted_median_equals_the_median_of_repeated_values() -> None:
         np.testing.assert_allclose(weighted_median(values, weights), expected)
 
 
-def test_common_mode_and_background_are_removed() -> None:
-    rng = np.random.default_rng(1)
+def test_the_background_is_removed() -> None:
     points = 25
-    shake = rng.normal(size=(6, 1, 2)) * 3
     belt = np.zeros((1, points, 2))
     belt[0, :4, 0] = 5.0  # four points lie on a belt that always runs
     hand = np.zeros((6, points, 2))
     hand[4, 10:15, 0] = 8.0
     hand[5, 10:15, 1] = 4.0
     counts = np.array([40, 30, 20, 10, 30, 30])
-    energy = cleaned_code_energy(shake + belt + hand, counts)
+    energy = cleaned_code_energy(belt + hand, counts)
     assert energy.dtype == np.float32
     np.testing.assert_allclose(energy, [0, 0, 0, 0, 8 * 5 / points, 4 * 5 / points], atol=1e-6)
 

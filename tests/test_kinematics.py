@@ -315,8 +315,8 @@ def suturing(tmp_path_factory: pytest.TempPathFactory) -> list[KinematicRecordin
 
 def test_tokenizer_and_energies_take_six_points(suturing: list[KinematicRecording]) -> None:
     learn, score = suturing
-    config = TokenizerConfig.small(learn.windows.tracker_id, points=6, precision="float32")
-    tokenizer = train(from_tracks([learn.windows], GRID), config, max_steps=20, seed=0).tokenizer
+    config = TokenizerConfig.small(learn.windows.tracker_id, points=6, remove_common_mode=False, precision="float32")
+    tokenizer = train(from_tracks([learn.windows], GRID, config), config, max_steps=20, seed=0).tokenizer
     assert tokenizer.decoded_motion().shape == (1920, 6, 2)
     stream = encode_stream([score.windows], tokenizer, GRID, first=score.first, stop=score.stop, covered=score.covered)
     reasons = np.array(stream.null_reason, dtype=object)
@@ -332,8 +332,8 @@ def test_tokenizer_and_energies_take_six_points(suturing: list[KinematicRecordin
 
 def test_tracks_of_another_projection_are_refused(suturing: list[KinematicRecording], tmp_path: Path) -> None:
     learn, _ = suturing
-    config = TokenizerConfig.small(learn.windows.tracker_id, points=6, precision="float32")
-    tokenizer = train(from_tracks([learn.windows], GRID), config, max_steps=2, seed=0).tokenizer
+    config = TokenizerConfig.small(learn.windows.tracker_id, points=6, remove_common_mode=False, precision="float32")
+    tokenizer = train(from_tracks([learn.windows], GRID, config), config, max_steps=2, seed=0).tokenizer
     write_suturing(tmp_path, [trial(300, seed=5, name="P5_a")])
     (other,) = load_suturing(tmp_path)
     with pytest.raises(ModelMismatchError, match="was trained on tracks of points/6/"):

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laps.errors import InputError, ModelMismatchError
-from laps.latent import ENERGIES, LatentStream, encode_stream, motion_energy
+from laps.latent import ENERGIES, LatentStream, encode_stream
+from laps.motion import mean_speed, without_common_mode
 from laps.tables import LATENT_STREAM
 from laps.timegrid import SampleGrid
 from laps.tokenizer import MotionTokenizer, TokenizerConfig
@@ -91,7 +92,7 @@ def test_each_sample_takes_the_values_of_the_window_that_owns_it() -> None:
     ends = list(GRID.window_ends(FIRST, FIRST + 24))
     windows = tracks(ends, visible=1.0)
     stream = encode([windows], FIRST, FIRST + 24)
-    velocities = windows.velocities(GRID)
+    velocities = without_common_mode(windows.velocities(GRID))
     codes, latents = TOKENIZER.encode(velocities)
     vectors, decoded = TOKENIZER.code_vectors(), TOKENIZER.decoded_motion()
     z = TOKENIZER.from_latent(torch.from_numpy(latents)).numpy()
@@ -108,8 +109,7 @@ def test_each_sample_takes_the_values_of_the_window_that_owns_it() -> None:
                 (stream.decoded_motion_energy, decoded[codes[w, step]]),
                 (stream.velocity_energy, velocities[w, step]),
             ):
-                apart = field - np.median(field, axis=0)
-                assert energy[place] == pytest.approx(np.hypot(*apart.T).mean(), rel=1e-4)
+                assert energy[place] == pytest.approx(np.hypot(*field.T).mean(), rel=1e-4)
 
 
 def test_nulls_say_why() -> None:
@@ -138,8 +138,9 @@ def test_decoded_energy_with_either_decoder(decoding: str) -> None:
     tokenizer = made(decoding=decoding)
     ends = list(GRID.window_ends(FIRST, FIRST + 12))
     stream = encode([tracks(ends)], FIRST, FIRST + 12, tokenizer=tokenizer)
-    codes, _ = tokenizer.encode(tracks(ends).velocities(GRID))
-    expected = motion_energy(tokenizer.decode_codes(codes, 4)).ravel()
+    windows = tracks(ends)
+    codes, _ = tokenizer.encode(without_common_mode(windows.velocities(GRID), windows.step_visible()))
+    expected = mean_speed(tokenizer.decode_codes(codes, 4)).ravel()
     np.testing.assert_allclose(stream.decoded_motion_energy, expected, rtol=1e-4)
 
 
@@ -258,26 +259,3 @@ def test_streams_are_joined_only_where_they_meet() -> None:
         LatentStream.concat([])
     with pytest.raises(InputError, match="not inside"):
         stream.slice(FIRST - 1, FIRST)
-
-
-# -- energy of a motion field -----------------------------------------------------------------------------------
-
-
-@given(points=st.integers(1, 8), seed=st.integers(0, 1000), share=st.floats(0, 1))
-@settings(max_examples=50, deadline=None)
-def test_motion_energy_takes_the_median_of_what_was_seen(points: int, seed: int, share: float) -> None:
-    rng = np.random.default_rng(seed)
-    field, visible = rng.normal(0, 5, (points, 2)).astype(np.float32), rng.random(points) < share
-    energy = motion_energy(field, visible)
-    if not visible.any():
-        assert np.isnan(energy)
-        return
-    apart = field[visible] - np.median(field[visible], axis=0)
-    assert energy == pytest.approx(np.hypot(*apart.T).mean(), rel=1e-4, abs=1e-5)
-
-
-@given(shift=st.tuples(st.floats(-20, 20), st.floats(-20, 20)))
-@settings(max_examples=20, deadline=None)
-def test_a_shaking_camera_adds_no_motion_energy(shift: tuple[float, float]) -> None:
-    field = np.random.default_rng(0).normal(0, 2, (7, 20, 2)).astype(np.float32)
-    np.testing.assert_allclose(motion_energy(field + np.float32(shift)), motion_energy(field), rtol=1e-4, atol=1e-4)

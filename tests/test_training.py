@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laps.errors import InputError, ModelMismatchError
-from laps.latent import motion_energy
+from laps.motion import mean_speed, without_common_mode
 from laps.timegrid import SampleGrid
 from laps.tokenizer import LearningSettings, TokenizerConfig, TrainingProgress, from_tracks, load, save, train
 from laps.tokenizer.data import gather
@@ -75,7 +75,7 @@ def test_it_learns_what_moves_and_keeps_its_codebook_in_use() -> None:
     assert quality.rest_perplexity < 10
     assert quality.moving_accuracy > 1.5 * quality.commonest_class_share
     # What the codes decode to follows the motion that they were given for.
-    speeds = [motion_energy(tokenizer.decoded_motion())[tokenizer.encode(fresh)[0]], motion_energy(fresh)]
+    speeds = [mean_speed(tokenizer.decoded_motion())[tokenizer.encode(fresh)[0]], mean_speed(fresh)]
     assert np.corrcoef(*[np.log(0.1 + speed.ravel()) for speed in speeds])[0, 1] > 0.8
 
 
@@ -228,10 +228,14 @@ def test_tracks_become_training_windows() -> None:
         image_height_px=320,
         tracker_id="test/v1",
     )
-    (velocities, visible), *rest = from_tracks([tracks], SampleGrid())
-    assert rest == []
-    assert np.array_equal(velocities, tracks.velocities(SampleGrid()))
-    assert np.array_equal(visible, tracks.visible[:, 1:] & tracks.visible[:, :-1])
+    seen = tracks.visible[:, 1:] & tracks.visible[:, :-1]
+    for remove in (False, True):
+        settings = dataclasses.replace(config(), remove_common_mode=remove)
+        (velocities, visible), *rest = from_tracks([tracks], SampleGrid(), settings)
+        assert rest == []
+        assert np.array_equal(visible, seen)
+        raw = tracks.velocities(SampleGrid())
+        assert np.array_equal(velocities, without_common_mode(raw, seen) if remove else raw)
 
 
 # -- figures ----------------------------------------------------------------------------------------------------

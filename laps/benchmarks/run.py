@@ -237,7 +237,7 @@ def _tokenizer(fold: Fold, settings: Settings, place: Path, grid: SampleGrid, wa
                 watcher.message(f"not learned from: {item.name}: {error}")
 
     trained = train(
-        from_tracks(windows(), grid),
+        from_tracks(windows(), grid, config),
         config,
         seed=settings.seed,
         max_minutes=settings.minutes,

@@ -16,7 +16,7 @@ import torch
 
 from laps.errors import InputError
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Version of the tokenizer's arithmetic. Raise it when the same weights would give other codes or energies."""
 
 Precision = Literal["float32", "bfloat16"]
@@ -106,6 +106,8 @@ class TokenizerConfig:
         class_scale_px: scale s of the classes' centres ``s * sinh(k * h)``.
         class_reach_px: centre of the outermost class; larger displacements belong to it too.
         velocity_scale_px: inputs are ``asinh(velocity / velocity_scale_px)``.
+        remove_common_mode: velocities are read less their median over the points (camera shake, flicker). For
+            tracks of a whole picture; where every point sits on a hand there is nothing that stands still.
         noise_px: velocities are first scaled by ``s^2 / (s^2 + noise_px^2)``, s their size; 0 leaves them alone.
         precision: arithmetic of the Transformer and the head. Codes depend on it.
         image_dependent: whether velocities must come from one image size. They do not: every tracker scales
@@ -129,6 +131,7 @@ class TokenizerConfig:
     class_scale_px: float = 0.5
     class_reach_px: float = 20.0
     velocity_scale_px: float = 1.0
+    remove_common_mode: bool = True
     noise_px: float = 0.25
     precision: Precision = field(default_factory=default_precision)
     image_dependent: bool = False

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from laps.errors import InputError, ModelMismatchError
+from laps.motion import without_common_mode
 from laps.timegrid import SampleGrid
 from laps.tokenizer.config import TokenizerConfig
 from laps.tracks import TrackWindows
@@ -82,10 +83,23 @@ class TrainingWindows:
         return np.flatnonzero(~near), np.flatnonzero(held_out)
 
 
-def from_tracks(windows: Iterable[TrackWindows], grid: SampleGrid) -> Iterator[WindowBatch]:
+def tokenizer_input(
+    windows: TrackWindows, grid: SampleGrid, config: TokenizerConfig
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """What a tokenizer reads of tracks, while learning and while encoding.
+
+    Returns:
+        Velocities, float32 [W, S, N, 2], px a sample step, 0 where a point was not seen, and where the configuration
+        says so less what all points do in common; and what was seen, bool [W, S, N].
+    """
+    velocities, visible = windows.velocities(grid), windows.step_visible()
+    return (without_common_mode(velocities, visible) if config.remove_common_mode else velocities), visible
+
+
+def from_tracks(windows: Iterable[TrackWindows], grid: SampleGrid, config: TokenizerConfig) -> Iterator[WindowBatch]:
     """Training windows of tracks: velocities and the visibility of each step."""
     for batch in windows:
-        yield batch.velocities(grid), batch.step_visible()
+        yield tokenizer_input(batch, grid, config)
 
 
 def gather(

@@ -90,7 +90,7 @@ def train(
     make = TokenizerConfig.full if preset == "full" else TokenizerConfig.small
     config = make(tracker.tracker_id, rate_hz=grid.rate_hz, steps=grid.window - 1)
     trained = train_tokenizer(
-        from_tracks(windows(), grid), config, seed=seed, max_minutes=minutes, max_steps=steps, progress=show
+        from_tracks(windows(), grid, config), config, seed=seed, max_minutes=minutes, max_steps=steps, progress=show
     )
     if bar is not None:
         bar.close()
