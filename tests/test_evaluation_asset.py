@@ -214,7 +214,8 @@ def test_settings_are_told_apart_and_scored_apart(store: Store, tmp_path: Path) 
     assert (seen["recordings"], unseen["recordings"]) == (2, 1)
     assert (seen["value"], unseen["value"]) == (0.5, 0.0)
     assert metadata["typed F1@0.5s inductive"] == 0.0
-    # Of a tokenizer that nobody saw being trained, only what the calibration says is known.
+    # Of a tokenizer whose files do not say, only what the calibration says is known.
+    store.delete("models/tokenizer/t1/training.json")
     rows, _ = materialize(store, tmp_path, None)
     assert one(rows, "typed", 0.5, setting="transductive")["recordings"] == 1
     assert one(rows, "typed", 0.5, setting="unknown")["recordings"] == 2
