@@ -2,6 +2,7 @@
 # make test          linters, type checker, tests
 # make dev           the Dagster UI on what the demo or a backfill made
 # make bench         the benchmarks of bench/
+# make docs          docs/tables.md, from the table schemas
 # make install       only the installation, into .venv
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint dev bench clean
+.PHONY: install demo test lint dev bench docs clean
 
 install: $(INSTALLED)
 
@@ -36,6 +37,9 @@ dev: install
 
 bench: install
 	$(BIN)/python -m bench.stages
+
+docs: install
+	$(BIN)/python -m laps.dictionary docs/tables.md
 
 clean:
 	rm -rf .laps .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
