@@ -53,7 +53,7 @@ _LOWEST_RATIO = 1e-3  # a sample's energy / theta_on counts as at least this muc
 class DetectorTimes:
     """Everything of the detector but its thresholds, in seconds, so that it means the same at any rate.
 
-    The defaults at 10 Hz are alpha = 0.6, u = d = 2 samples.
+    The defaults at 10 Hz are alpha = 0.6, u = 2 and d = 3 samples.
 
     Attributes:
         rate_hz: samples a second of the signal.
@@ -68,9 +68,9 @@ class DetectorTimes:
     rate_hz: float = 10.0
     time_constant_s: float = 0.109
     up_s: float = 0.2
-    down_s: float = 0.2
+    down_s: float = 0.3
     hold_s: float = 10.0
-    min_duration_s: float = 0.5
+    min_duration_s: float = 0.8
     max_duration_s: float = 30.0
 
     def __post_init__(self) -> None:

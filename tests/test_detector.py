@@ -162,7 +162,7 @@ def test_times_follow_the_rate() -> None:
     assert (slow.up_samples, slow.down_samples, slow.min_samples) == (2, 2, 2)
     fast = DetectorTimes(rate_hz=10, time_constant_s=0.4 / -math.log(0.3), up_s=0.8, down_s=0.8)
     assert fast.alpha == pytest.approx(1 - 0.3**0.25)
-    assert (fast.up_samples, fast.min_samples, fast.block_samples) == (8, 5, 150)
+    assert (fast.up_samples, fast.min_samples, fast.block_samples) == (8, 8, 150)
     assert DetectorTimes().delay_samples(0) == 0
     assert DetectorTimes().delay_samples(100) == pytest.approx((1 - 0.6) / 0.6, abs=0.005)
     assert DetectorTimes().memory_samples < 36_000 / 50

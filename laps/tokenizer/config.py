@@ -209,6 +209,13 @@ class TokenizerConfig:
     def from_json(cls, text: str) -> TokenizerConfig:
         """Inverse of :meth:`to_json`; InputError on settings that this version does not know."""
         values = json.loads(text)
+        version = values.get("code_version")
+        if version != CODE_VERSION:
+            raise InputError(
+                f"the tokenizer was made by version {version} of the tokenizer's arithmetic, this program has "
+                f"{CODE_VERSION}",
+                fix="Train a new one (`laps backfill --new-release`), or use the program that made it.",
+            )
         try:
             return cls(**{**values, "learning": LearningSettings(**values["learning"])})
         except (TypeError, KeyError) as error:
