@@ -291,8 +291,8 @@ def test_a_strip_draws_a_primitive_where_it_lies():
     strip = Strip("01", FIVE, FIVE + 60 * NS_PER_S, times, values, [item])
     drawn = charts.energy_strip(strip, {"theta_on": 1.0, "theta_off": 0.5}, 2.0, tips=True)
     assert f'x="250.0" width="250.0" y="0" height="100" fill="{charts.colour(3)}"' in drawn
+    assert 'y1="29.3" y2="29.3"' in drawn
     assert 'y1="50.0" y2="50.0"' in drawn
-    assert 'y1="75.0" y2="75.0"' in drawn
     grey = re.search(r'class="none" x="([\d.]+)" width="([\d.]+)"', drawn)
     assert grey is not None
     assert float(grey[1]) == pytest.approx(498.3, abs=0.1)

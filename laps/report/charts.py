@@ -105,8 +105,9 @@ def energy_strip(strip: Strip, thresholds: Mapping[str, float], top: float, tips
         return min(max((time_ns - strip.start_ns) / span, 0.0), 1.0) * _COLUMNS
 
     def y(value: float) -> float:
+        # Thresholds lie at a few hundredths of what a swinging arm reaches: on a linear axis they could not be seen.
         floor = place or 100
-        return floor - floor * min(max(value / top, 0.0), 1.0)
+        return floor - floor * min(max(value / top, 0.0), 1.0) ** 0.5
 
     parts = _gaps(strip, span)
     labels = []

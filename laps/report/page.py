@@ -385,7 +385,7 @@ def _energy(
         return ""
     tips = sum(len(strip.primitives) for strip in strips) <= TIPS_UP_TO
     parts = [
-        "<p>Each strip is a stretch of time. The line is how strongly things move; a coloured band is a primitive, "
+        "<p>Each strip is a stretch of time. The line is how strongly things move (on a square-root scale); a coloured band is a primitive, "
         "from where the energy rises above the upper threshold to where it falls below the lower one. Colours and "
         "numbers are those of the clusters.</p>"
         '<div class="keys"><span><i class="line"></i>energy</span><span><i class="on"></i>begins above</span>'
