@@ -385,9 +385,9 @@ def _energy(
         return ""
     tips = sum(len(strip.primitives) for strip in strips) <= TIPS_UP_TO
     parts = [
-        "<p>Each strip is a stretch of time. The line is how strongly things move (on a square-root scale); a coloured band is a primitive, "
-        "from where the energy rises above the upper threshold to where it falls below the lower one. Colours and "
-        "numbers are those of the clusters.</p>"
+        "<p>Each strip is a stretch of time. The line is how strongly things move (on a square-root scale); a coloured "
+        "band is a primitive, from where the energy rises above the upper threshold to where it falls below the lower "
+        "one. Colours and numbers are those of the clusters.</p>"
         '<div class="keys"><span><i class="line"></i>energy</span><span><i class="on"></i>begins above</span>'
         '<span><i class="off"></i>ends below</span><span><i class="area"></i>primitive, in its cluster\'s colour</span>'
         '<span><i class="grey"></i>no signal</span></div>'
