@@ -136,7 +136,8 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
 )
 """Named scenarios; take one with a seed and a length of your own by ``dataclasses.replace``.
 
-Their difficulty was fixed before anything was tuned on them: the speed of the tracked points, cleaned of common mode and
-background and calibrated like every other energy, scores (typed F1@0.5s / F1@IoU0.5) about 0.92 / 0.88 on `clean`, 0.82 /
-0.76 on `distractors`, 0.70 / 0.60 on `hard` (0.77 / 0.72 from above, less across the bench), and below chance on `no_rest`.
+Their difficulty was fixed before anything was tuned on them: the speed of the tracked points, cleaned of common mode
+and background and calibrated like every other energy, scores (typed F1@0.5s / F1@IoU0.5) about 0.92 / 0.88 on `clean`,
+0.82 / 0.76 on `distractors`, 0.70 / 0.60 on `hard` (0.77 / 0.72 from above, less across the bench), and below chance on
+`no_rest`.
 """
