@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from laps.errors import InputError, ModelMismatchError, NotProcessedError, StoreError
+from laps.errors import InputError, ModelMismatchError, NotProcessedError
 from laps.tables import CLUSTER_ASSIGNMENTS, TABLES, Table
 from resources.store import Store
 
@@ -237,21 +237,8 @@ class ModelRegistry:
         that pass the first look wins, and the reading back tells the other.
         """
         path = f"{RELEASES}/{name}/taken"
-        full = self.store.full_path(path)
         token = uuid.uuid4().hex.encode()
-        try:
-            if self.store.is_local:
-                Path(full).parent.mkdir(parents=True, exist_ok=True)
-                Path(full).touch(exist_ok=False)
-                return True
-            if self.store.exists(path):
-                return False
-            self.store.fs.pipe_file(full, token, mode="create")
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise StoreError(f"a release cannot be opened: {error}", where=self.store.url(path)) from error
-        return self.store.read_bytes(path) == token
+        return self.store.create(path, token) and self.store.read_bytes(path) == token
 
     def to_read(self, name: str | None = None) -> Release:
         """The release that a run works with: the named one, else the current one, else the only draft."""

@@ -18,12 +18,16 @@ from laps.errors import InputError, LapsError, StoreError
 from laps.tables import RECORDINGS
 from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
 from resources.settings import SETTINGS, first_hour_ns
-from resources.store import Store, rows_table
+from resources.store import Store, file_system, rows_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from laps.recordings import Sidecar
+
+# How much a URL is read ahead: by a decoder, which goes from one end to the other, and by a look at both ends.
+READ_AHEAD_BYTES = 8 * 2**20
+LOOK_BYTES = 2**19
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp",
@@ -36,14 +40,13 @@ def landing_root(landing: str | None = None) -> str:
     return chosen.rstrip("/") if "://" in chosen else str(Path(chosen).expanduser().absolute())
 
 
-def open_uri(uri: str) -> BinaryIO:
-    """Open a path or URL for reading with seeks; the caller closes it."""
+def open_uri(uri: str, ahead_bytes: int = READ_AHEAD_BYTES) -> BinaryIO:
+    """Open a path or URL for reading with seeks, a URL by ranges of at least ``ahead_bytes``; the caller closes it."""
     if "://" not in uri:
         return Path(uri).open("rb")
-    import fsspec
-
+    fs, path = file_system(uri)
     # Demuxers read forwards with a few jumps: whole blocks ahead keep the number of requests small.
-    return fsspec.open(uri, "rb", cache_type="readahead", block_size=8 * 2**20).open()
+    return fs.open(path, "rb", cache_type="readahead", block_size=ahead_bytes)
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,7 @@ def file_info(uri: str) -> FileInfo:
         if not path.is_file():
             raise InputError("is no file", where=str(path))
         return FileInfo(str(path), stat.st_size, stat.st_mtime_ns, None)
-    import fsspec
-
-    fs, path_there = fsspec.core.url_to_fs(uri)
+    fs, path_there = file_system(uri)
     try:
         info = fs.info(path_there)
     except FileNotFoundError as error:
@@ -117,7 +118,7 @@ class Recordings:
             # Whoever touches or moves back a file gives no new start; a file of another size is another recording.
             start_ns = from_datetime(current["start_time"]) if current["size_bytes"] == info.size_bytes else None
         try:
-            with open_uri(info.uri) as file:
+            with open_uri(info.uri, LOOK_BYTES) as file:
                 row = registration_row(
                     file,
                     camera=camera,
@@ -226,9 +227,7 @@ class Recordings:
 
         A file that lies in no camera's folder comes with an empty name.
         """
-        import fsspec
-
-        fs, base = fsspec.core.url_to_fs(self.landing)
+        fs, base = file_system(self.landing)
         if not fs.exists(base):
             return
         prefix = self.landing.split("://")[0] + "://" if "://" in self.landing else ""

@@ -4,7 +4,9 @@ Files appear whole or not at all: they are written to a local temporary file and
 rename on a local disk and a single object upload elsewhere. Reading goes through fsspec; the layout is
 ``<root>/<table>[/tokenizer=<id>|/release=<name>]/camera=<camera>/date=<YYYY-MM-DD>/hour=<HH>/part-0.parquet``.
 
-Only ``fsspec`` knows what kind of root it is; credentials come from the environment and never appear here.
+Credentials, endpoint and region of object storage come from the environment or the AWS files and never appear here.
+Its transient errors are tried again for at most 31 s of waiting a request (see :mod:`resources.object_storage`); what
+remains is a StoreError that names the object and the cause. A listing is never older than the call.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from laps.errors import InputError, NotProcessedError, StoreError
 from laps.tables import Table
@@ -32,6 +36,14 @@ if TYPE_CHECKING:
 DEFAULT_ROOT = ".laps"
 PART = "part-0.parquet"
 
+T = TypeVar("T")
+
+# Local files on their way to object storage lie in folders of this name in the system's temporary folder.
+_UPLOADS = "laps-upload-"
+# A file that is replaced again and again while it is read is no accident any more.
+_READINGS = 3
+_COPY_BYTES = 32 * 2**20
+
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
@@ -41,8 +53,28 @@ def store_root(root: str | None = None) -> str:
     if chosen.startswith("file://"):
         chosen = chosen.removeprefix("file://")
     if "://" in chosen:
+        if "@" in chosen.split("://", 1)[1].split("/", 1)[0]:
+            # Not shown: what stands there may be a password.
+            raise InputError(
+                "the store's URL has an '@' before its path, and credentials do not belong into it",
+                fix="Give s3://bucket/prefix and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
+            )
         return chosen.rstrip("/")
     return str(Path(chosen).expanduser().absolute())
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a path or URL, and the path in it.
+
+    What every part of the program uses for ``s3://``: it tries again, shows no stale listing, and raises OSError.
+    """
+    if url.startswith("s3://"):
+        from resources.object_storage import object_storage
+
+        return object_storage(), url.removeprefix("s3://").rstrip("/")
+    import fsspec
+
+    return fsspec.core.url_to_fs(url)
 
 
 class Store:
@@ -56,16 +88,17 @@ class Store:
     def __init__(self, root: str | None = None) -> None:
         self.root = store_root(root)
         self.is_local = "://" not in self.root
+        self.is_s3 = self.root.startswith("s3://")
         self._fs: Any = None
+        self._fs_of_process = 0
         self._base = self.root
 
     @property
     def fs(self) -> Any:
-        """The fsspec file system (made on first use, because importing it is slow)."""
-        if self._fs is None:
-            import fsspec
-
-            self._fs, self._base = fsspec.core.url_to_fs(self.root)
+        """The fsspec file system (made on first use, because importing it is slow; again in a forked process)."""
+        if self._fs_of_process != os.getpid():
+            self._fs, self._base = file_system(self.root)
+            self._fs_of_process = os.getpid()
         return self._fs
 
     def full_path(self, path: str) -> str:
@@ -80,15 +113,15 @@ class Store:
     # --- plain files -------------------------------------------------------------------------------------------
 
     def exists(self, path: str) -> bool:
-        return bool(self.fs.exists(self.full_path(path)))
+        with self._trouble(path, "cannot be looked for"):
+            return bool(self.fs.exists(self.full_path(path)))
 
     def read_bytes(self, path: str) -> bytes:
-        try:
-            return bytes(self.fs.cat_file(self.full_path(path)))
-        except FileNotFoundError as error:
-            raise NotProcessedError("there is no such file in the store", where=self.url(path)) from error
-        except OSError as error:
-            raise StoreError(f"cannot be read: {error}", where=self.url(path)) from error
+        def read() -> bytes:
+            with self.open(path) as source, self._trouble(path, "cannot be read"):
+                return source.read()
+
+        return _again_if_replaced(read)
 
     def write_bytes(self, path: str, content: bytes) -> None:
         with self.staged(path) as local:
@@ -103,54 +136,95 @@ class Store:
     def write_json(self, path: str, content: Any) -> None:
         self.write_bytes(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
+    def create(self, path: str, content: bytes) -> bool:
+        """Publish a file unless there is one; False when there is. Of two processes only one gets True.
+
+        Give content that no other process gives (a random token): an upload that is sent again after its answer was
+        lost is then told from another's. In object storage that ignores conditional writes (AWS, MinIO, Ceph and R2
+        know them; ``rclone serve s3`` does not) two processes that look within the same moment may both get True.
+        """
+        full = self.full_path(path)
+        if self.is_local:
+            return self._create_on_disk(path, content)
+        if self.exists(path):
+            return self.read_bytes(path) == content
+        try:
+            self.fs.pipe_file(full, content, mode="create")
+        except OSError as error:
+            # "There is one now" has several faces: 409, 412, and an own first attempt whose answer was lost.
+            if not self.exists(path):
+                raise self._cannot_write(path, error) from error
+        return self.read_bytes(path) == content
+
+    def _create_on_disk(self, path: str, content: bytes) -> bool:
+        target = Path(self.full_path(path))
+        temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            target.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise self._cannot_write(path, error) from error
+        finally:
+            _unlink(temporary)
+        return True
+
     def open(self, path: str) -> BinaryIO:
         """A seekable binary file below the root; the caller closes it."""
-        return self.fs.open(self.full_path(path), "rb")
+        with self._trouble(path, "cannot be read"):
+            return self.fs.open(self.full_path(path), "rb")
 
     def delete(self, path: str) -> None:
         """Remove a file or a folder with all that is in it; nothing happens when it is not there."""
         full = self.full_path(path)
-        if self.fs.exists(full):
-            self.fs.rm(full, recursive=True)
+        with self._trouble(path, "cannot be deleted"):
+            if self.is_s3:
+                # By name: a folder is no object, and not every server forgives its deletion.
+                if found := self.fs.find(full):
+                    self.fs.rm(found)
+            elif self.fs.exists(full):
+                self.fs.rm(full, recursive=True)
+
+    def _find(self, folder: str) -> dict[str, dict[str, Any]]:
+        """What is known of each file of a folder and its subfolders, by path below the root."""
+        try:
+            found = self.fs.find(self.full_path(folder), detail=True)
+        except FileNotFoundError as error:
+            if self.is_s3:  # an absent folder lists as empty: it is the bucket that is not there
+                raise self._failed(folder, "cannot be listed", error) from error
+            return {}
+        except OSError as error:
+            raise self._failed(folder, "cannot be listed", error) from error
+        base = self._base.rstrip("/") + "/"
+        return {path.removeprefix(base): info for path, info in found.items()}
 
     def files(self, folder: str, suffix: str = "") -> list[str]:
         """Paths below the root of all files in a folder and its subfolders, sorted; empty where there is none."""
-        full = self.full_path(folder)
-        try:
-            found = self.fs.find(full)
-        except FileNotFoundError:
-            return []
-        base = self._base.rstrip("/") + "/"
-        return sorted(
-            relative
-            for path in found
-            if (relative := path.removeprefix(base)).endswith(suffix) and not _is_temporary(relative)
-        )
+        return sorted(path for path in self._find(folder) if path.endswith(suffix) and not _is_temporary(path))
 
     def modified(self, folder: str) -> dict[str, float]:
         """When each file of a folder and its subfolders was last written, in seconds since the epoch, by path."""
-        try:
-            found = self.fs.find(self.full_path(folder), detail=True)
-        except FileNotFoundError:
-            return {}
-        base = self._base.rstrip("/") + "/"
         times = {}
-        for path, info in found.items():
+        for path, info in self._find(folder).items():
             when = info.get("mtime", info.get("LastModified", info.get("created"))) or 0.0
-            times[path.removeprefix(base)] = when.timestamp() if hasattr(when, "timestamp") else float(when)
+            times[path] = when.timestamp() if hasattr(when, "timestamp") else float(when)
         return times
 
     def remove_leftovers(self, older_than_s: float = 86_400.0) -> int:
-        """Delete the temporary files of killed runs on a local disk; returns how many there were."""
-        if not self.is_local:
-            return 0
+        """Delete what killed runs left: temporary files, unfinished uploads; returns how many there were.
+
+        Nothing fails when the store does not let us look: what is left takes room, and no reader sees it.
+        """
         before = time.time() - older_than_s
-        count = 0
-        for file in Path(self.root).rglob(".tmp-*"):
-            with contextlib.suppress(FileNotFoundError):  # its run finished just now
-                if file.stat().st_mtime < before:
-                    file.unlink()
-                    count += 1
+        if self.is_local:
+            return sum(_remove_if_older(file, before) for file in Path(self.root).rglob(".tmp-*"))
+        folders = Path(tempfile.gettempdir()).glob(f"{_UPLOADS}*")
+        count = sum(_remove_if_older(file, before) for folder in folders for file in folder.glob("*"))
+        if self.is_s3:
+            with contextlib.suppress(OSError):
+                count += self.fs.abort_uploads(self.full_path("").rstrip("/"), datetime.fromtimestamp(before, UTC))
         return count
 
     @contextmanager
@@ -159,7 +233,7 @@ class Store:
 
         Nothing is published when the block raises, so a reader sees the old file or the new one, never a half.
         """
-        fs, full = self.fs, self.full_path(path)
+        full = self.full_path(path)
         with contextlib.ExitStack() as stack:
             try:
                 if self.is_local:
@@ -168,7 +242,7 @@ class Store:
                     # In the target's own folder, so that the rename stays on one file system.
                     temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
                 else:
-                    temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="laps-"))) / "file"
+                    temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_UPLOADS))) / "file"
             except OSError as error:
                 raise self._cannot_write(path, error) from error
             stack.callback(_unlink, temporary)
@@ -184,24 +258,62 @@ class Store:
                     with temporary.open("rb") as written:
                         os.fsync(written.fileno())
                     temporary.replace(full)
-                else:
-                    fs.put_file(str(temporary), full)
             except OSError as error:
                 raise self._cannot_write(path, error) from error
+            if not self.is_local:
+                self._upload(temporary, path)
+
+    def _upload(self, file: Path, path: str) -> None:
+        try:
+            if self.is_s3:
+                self.fs.publish(str(file), self.full_path(path))
+            else:
+                self.fs.put_file(str(file), self.full_path(path))
+        except OSError as error:
+            raise self._cannot_write(path, error) from error
 
     def _cannot_write(self, path: str, error: OSError) -> StoreError:
-        return StoreError(
-            f"cannot be written: {error.strerror or error}",
-            where=self.url(path),
+        return self._failed(
+            path,
+            "cannot be written",
+            error,
             fix="Check that the store exists, is writable and has room; nothing of this file was published.",
         )
+
+    def _failed(self, path: str, what: str, error: OSError, fix: str | None = None) -> StoreError:
+        if not self.is_local:
+            if isinstance(error, PermissionError):
+                fix = (
+                    "Check the credentials in the environment or the AWS files (AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and what they may do."
+                )
+            elif not isinstance(error, FileNotFoundError):
+                fix = "Run it again; if it stays, check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and the network."
+        return StoreError(f"{what}: {error.strerror or error}", where=self.url(path), fix=fix)
+
+    @contextmanager
+    def _trouble(self, path: str, what: str) -> Iterator[None]:
+        """Errors of the file system as errors that name the object."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotProcessedError("there is no such file in the store", where=self.url(path)) from error
+        except OSError as error:
+            if self.is_s3 and _is_replaced(error):
+                raise _Replaced("was replaced while it was read", where=self.url(path), fix="Run again.") from error
+            raise self._failed(path, what, error) from error
 
     def put_folder(self, folder: Path, path: str) -> None:
         """Publish every file of a local folder below ``path``."""
         for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                with self.staged(f"{path}/{file.relative_to(folder).as_posix()}") as local:
+            if not file.is_file():
+                continue
+            target = f"{path}/{file.relative_to(folder).as_posix()}"
+            if self.is_local:
+                with self.staged(target) as local:
                     shutil.copyfile(file, local)
+            else:
+                self._upload(file, target)
 
     def get_folder(self, path: str, folder: Path) -> Path:
         """Copy every file below ``path`` into a local folder and return it."""
@@ -211,8 +323,12 @@ class Store:
         for file in files:
             target = folder / file.removeprefix(path.rstrip("/") + "/")
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self.read_bytes(file))
+            _again_if_replaced(partial(self._fetch, file, target))
         return folder
+
+    def _fetch(self, path: str, target: Path) -> None:
+        with self.open(path) as source, target.open("wb") as copy, self._trouble(path, "cannot be read"):
+            shutil.copyfileobj(source, copy, _COPY_BYTES)
 
     # --- tables ------------------------------------------------------------------------------------------------
 
@@ -249,17 +365,15 @@ class Store:
 
         schema = table.schema()
         wanted = [schema.field(name) for name in (columns or table.column_names)]
-        with self._parquet(path) as source:
-            try:
+
+        def read() -> pa.Table:
+            with self._parquet(path) as source:
                 file = pq.ParquetFile(source)
                 have = set(file.schema_arrow.names)
-                rows = file.read(columns=[field.name for field in wanted if field.name in have])
-            except (pa.ArrowInvalid, OSError) as error:
-                raise StoreError(
-                    f"is no readable Parquet file: {error}",
-                    where=self.url(path),
-                    fix="Materialize this partition again; the others are not affected.",
-                ) from error
+                return file.read(columns=[field.name for field in wanted if field.name in have])
+
+        rows = _again_if_replaced(read)
+        have = set(rows.column_names)
         arrays = []
         for field in wanted:
             if field.name in have:
@@ -273,9 +387,11 @@ class Store:
     ) -> pa.Table:
         """A camera hour of a table; NotProcessedError, with what to materialize, when it is not there."""
         path = self.partition_path(table, hour, model)
-        if not self.exists(path):
-            raise self.not_processed(table, hour, model)
-        return self.read_table(table, path, columns)
+        # Not asked for first: in object storage that would be one more request for every read.
+        try:
+            return self.read_table(table, path, columns)
+        except NotProcessedError as error:
+            raise self.not_processed(table, hour, model) from error
 
     def not_processed(self, table: Table, hour: CameraHour, model: str | None = None) -> NotProcessedError:
         of_model = f" of {table.model_level} {model}" if model else ""
@@ -296,10 +412,7 @@ class Store:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.partition_path(table, hour, model)
-        if not self.exists(path):
-            raise self.not_processed(table, hour, model)
-        with self._parquet(path) as source:
+        with self._partition(table, hour, model) as source:
             for batch in pq.ParquetFile(source).iter_batches(batch_rows):
                 yield pa.Table.from_batches([batch])
 
@@ -307,10 +420,7 @@ class Store:
         """Number of rows of a camera hour, from the file's footer."""
         import pyarrow.parquet as pq
 
-        path = self.partition_path(table, hour, model)
-        if not self.exists(path):
-            raise self.not_processed(table, hour, model)
-        with self._parquet(path) as source:
+        with self._partition(table, hour, model) as source:
             return int(pq.ParquetFile(source).metadata.num_rows)
 
     def partitions(self, table: Table, model: str | None = None) -> list[CameraHour]:
@@ -322,15 +432,31 @@ class Store:
         return sorted(hours)
 
     @contextmanager
-    def _parquet(self, path: str) -> Iterator[Any]:
-        try:
-            source = self.fs.open(self.full_path(path), "rb")
-        except FileNotFoundError as error:
-            raise NotProcessedError("there is no such file in the store", where=self.url(path)) from error
-        except OSError as error:
-            raise StoreError(f"cannot be read: {error}", where=self.url(path)) from error
-        with source:
+    def _partition(self, table: Table, hour: CameraHour, model: str | None) -> Iterator[Any]:
+        with contextlib.ExitStack() as stack:
+            try:
+                source = stack.enter_context(self._parquet(self.partition_path(table, hour, model)))
+            except NotProcessedError as error:
+                raise self.not_processed(table, hour, model) from error
             yield source
+
+    @contextmanager
+    def _parquet(self, path: str) -> Iterator[Any]:
+        import pyarrow as pa
+
+        source = self.open(path)
+        with source, self._trouble(path, "cannot be read"):
+            try:
+                yield source
+            except (pa.ArrowInvalid, OSError) as error:
+                # Arrow's own OSError has no number; those of the file system have one, or a class.
+                if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+                    raise
+                raise StoreError(
+                    f"is no readable Parquet file: {error}",
+                    where=self.url(path),
+                    fix="Materialize this partition again; the others are not affected.",
+                ) from error
 
 
 class TableWriter:
@@ -363,6 +489,37 @@ class TableWriter:
 
     def __exit__(self, *_: object) -> None:
         self._writer.close()
+
+
+class _Replaced(StoreError):
+    """A file that another process replaced while it was read."""
+
+
+def _is_replaced(error: OSError) -> bool:
+    from resources.object_storage import FileExpired
+
+    return isinstance(error, FileExpired)
+
+
+def _again_if_replaced(read: Callable[[], T]) -> T:
+    """The result of a reading, from the beginning when the file was replaced under it."""
+    for _ in range(_READINGS - 1):
+        with contextlib.suppress(_Replaced):
+            return read()
+    return read()
+
+
+def _remove_if_older(file: Path, before: float) -> bool:
+    """Delete a temporary file last written before a time, and its folder if it was made for it."""
+    try:
+        if file.stat().st_mtime >= before:
+            return False
+        file.unlink()
+        if file.parent.name.startswith(_UPLOADS):
+            file.parent.rmdir()
+    except (FileNotFoundError, PermissionError):  # its run finished just now, or is another user's
+        return False
+    return True
 
 
 def _unlink(file: Path) -> None:

@@ -209,7 +209,7 @@ def test_a_forbidden_file_stops_no_scan(
     say_start(video, THREE)
     forbidden = str(video.with_name(name))
 
-    def open_but(uri: str) -> Any:
+    def open_but(uri: str, *ahead: int) -> Any:
         if uri == forbidden:
             raise PermissionError(13, "Permission denied", uri)
         return open_uri(uri)
@@ -226,7 +226,7 @@ def test_a_network_that_is_down_ends_a_scan(recordings: Recordings, monkeypatch:
         def read(self, size: int | None = -1) -> bytes:
             raise ConnectionError("connection reset")
 
-    def open_broken(uri: str) -> Any:
+    def open_broken(uri: str, *ahead: int) -> Any:
         if uri.endswith(".json"):
             raise FileNotFoundError(uri)
         return Broken(b"x" * 100)

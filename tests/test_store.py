@@ -128,3 +128,18 @@ def test_a_store_that_cannot_be_written_names_the_object(tmp_path: Path) -> None
     store = Store(str(tmp_path / "file" / "store"))
     with pytest.raises(StoreError, match="cannot be written"):
         store.write_bytes("a", b"")
+
+
+def test_a_file_is_created_once(store: Store, tmp_path: Path) -> None:
+    assert store.create("releases/r1/taken", b"first")
+    assert not store.create("releases/r1/taken", b"second")
+    assert store.read_bytes("releases/r1/taken") == b"first"
+    assert [file.name for file in (tmp_path / "store").rglob("*") if file.is_file()] == ["taken"]
+
+
+def test_old_temporary_files_of_killed_runs_are_removed(store: Store, tmp_path: Path) -> None:
+    store.write_bytes("t/a", b"1")
+    (tmp_path / "store" / "t" / ".tmp-1").write_bytes(b"half")
+    assert store.remove_leftovers() == 0
+    assert store.remove_leftovers(older_than_s=-60) == 1
+    assert [file.name for file in (tmp_path / "store").rglob("*") if file.is_file()] == ["a"]

@@ -17,10 +17,10 @@ from laps.evaluation.documents import labelled_segments
 
 RULE = """\
 Every setting of the product (form of the energy, cleaning, calibration, times of the detector, recipe of the tokenizer)
-and of the baselines was chosen on development recordings only: the simulator's development seeds, `bench_video` and half
-of the trials of `suturing_dev`. Of forms that tie, the simplest is kept. Then the fresh seeds were run once. No threshold
-comes from labels anywhere: truth only scores. One exception to "development only": ways to cut suturing were compared on
-every second trial of all persons, so some of them are in the half that is reported here."""
+and of the baselines was chosen on development recordings only: the simulator's development seeds, `bench_video` and
+half of the trials of `suturing_dev`. Of forms that tie, the simplest is kept. Then the fresh seeds were run once. No
+threshold comes from labels anywhere: truth only scores. One exception to "development only": ways to cut suturing were
+compared on every second trial of all persons, so some of them are in the half that is reported here."""
 
 GOALS = {"clean": (0.92, 0.88), "distractors": (0.88, 0.82), "hard": (0.82, 0.78)}
 """Typed F1@0.5s and F1@IoU.5 that the product should reach on fresh seeds."""
