@@ -103,6 +103,10 @@ def _why(result: Any) -> str:
                 text = str(error.message).strip().split(": ", 1)[-1]
                 deliberate = isinstance(getattr(errors, error.cls_name or "", None), type)
                 return text if deliberate else f"{error.cls_name}: {text}"
+    for event in result.all_events:
+        # Outside of any step: the event log could not be written, for instance.
+        if event.is_job_event and event.is_failure and event.job_failure_data.error is not None:
+            return f"outside of any step: {str(event.job_failure_data.error.message).strip()}"
     return "the run failed; its log is in the Dagster UI"
 
 

