@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
-from laps.baselines.stretches import Segment, checked_duration, checked_rows, segments_of, stretches
 from laps.errors import InputError, ModelMismatchError
+from laps.stretches import Segment, checked_duration, checked_rows, segments_of, stretches
 
 WINDOW_S = 0.5
 APART_S = 1.0
@@ -107,7 +107,7 @@ def change_segments(
 
     Args:
         features, rate_hz, window_s: as for :func:`change_score`.
-        start_s: where sample 0's cell of time begins, see :mod:`laps.baselines.stretches`.
+        start_s: where sample 0's cell of time begins, see :mod:`laps.stretches`.
         apart_s: no two boundaries lie closer.
 
     Returns:

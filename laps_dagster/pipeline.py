@@ -132,8 +132,9 @@ class Backfill:
         stage = OBSERVE if trained else TRACK
         observed = self._due(stage, self.preceding, redo=False)
         observed += self._due(stage, self.closing, redo=trained or release is None)
-        cut = set(self._due(SEGMENT if clustered else CUT, self._over()))
-        cut |= {after for hour in observed for after in (hour, hour.next)} & set(self._over())
+        over = self._over()
+        cut = set(self._due(SEGMENT if clustered else CUT, over))
+        cut |= {after for hour in observed for after in (hour, hour.next)} & set(over)
         return {
             hour: [job for job, hours in (("observe", observed), ("segment", cut)) if hour in hours]
             for hour in sorted({*observed, *cut})
@@ -210,7 +211,7 @@ class Backfill:
 
     def _due(self, stage: Stage, hours: Sequence[CameraHour], *, redo: bool = True) -> list[CameraHour]:
         """The hours that a stage has to make: all, or only such as are missing or out of date."""
-        if redo and not self.options.only_missing:
+        if not hours or (redo and not self.options.only_missing):
             return list(hours)
         registered = registrations(self.recordings, {hour.camera for hour in self.hours})
         return OutOfDate(self.store, self.options.release, registered).hours(stage, hours)

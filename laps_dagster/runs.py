@@ -132,13 +132,15 @@ class Runner:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if interrupted:
             for worker in multiprocessing.active_children():
                 worker.kill()
                 worker.join()
         self._stop()
-        with open_instance() as instance:
-            fail_lost_runs(instance)
+        if interrupted:
+            with open_instance() as instance:
+                fail_lost_runs(instance)
 
     def run_all(self, tasks: Iterable[Task], *, done: Callable[[Outcome], None] | None = None) -> list[Outcome]:
         """Make runs and return their outcomes in the order of the tasks; ``done`` is told each as it ends."""

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from laps.baselines.abd import abd, boundaries
 from laps.baselines.cutting import cut_energy
 from laps.baselines.otas import LABEL, otas_global, prediction_error
-from laps.baselines.stretches import Segment, stretches
 from laps.baselines.variance import token_variance, variance_segments
 from laps.errors import CalibrationError, InputError, ModelMismatchError
+from laps.stretches import Segment, stretches
 from laps.timegrid import SampleGrid
 
 RATE_HZ = 10.0

@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.quality.recordings import GRID, Motion, Recording
+from laps.baselines.cutting import energy_stream
 from laps.baselines.flow import FlowSeries
 from laps.calibration import Calibration, calibrate
 from laps.detector import DetectorTimes
-from laps.latent import ENERGIES, LatentStream
+from laps.latent import LatentStream
 from laps.motion import mean_speed
 from laps.segments import segment_file
 from laps.single import CAMERA, START_NS
-
-_ENERGY = "energy"  # stands for the tokenizer of a stream that has none
 
 
 def background(motions: Sequence[Motion]) -> NDArray[np.float32]:
@@ -57,7 +56,7 @@ def calibrated(energies: Sequence[NDArray[np.floating]]) -> Calibration:
         CalibrationError: no threshold can be found.
     """
     return calibrate(
-        [_stream(energy, 0) for energy in energies], camera=CAMERA, form="velocity", times=detector_times()
+        [energy_stream(energy, 0) for energy in energies], camera=CAMERA, form="velocity", times=detector_times()
     )
 
 
@@ -67,7 +66,7 @@ def detector_times() -> DetectorTimes:
 
 def cut(energy: NDArray[np.floating], recording: Recording, calibration: Calibration) -> list[dict[str, float]]:
     """The segments of an energy float[n] (NaN: null) of a recording, as the pipeline would cut them."""
-    return cut_stream(_stream(energy, recording.first), recording, calibration)
+    return cut_stream(energy_stream(energy, recording.first), recording, calibration)
 
 
 def cut_stream(stream: LatentStream, recording: Recording, calibration: Calibration) -> list[dict[str, float]]:
@@ -76,17 +75,3 @@ def cut_stream(stream: LatentStream, recording: Recording, calibration: Calibrat
         stream, calibration, recording_start_ns=START_NS, duration_s=recording.duration_s, grid=GRID
     )
     return [{name: one[name] for name in ("start_sec", "end_sec", "confidence")} for one in document["segments"]]
-
-
-def _stream(energy: NDArray[np.floating], first: int) -> LatentStream:
-    """An energy in the place of every energy of a stream, so that the pipeline's own code takes it from there."""
-    values = np.asarray(energy, np.float32)
-    present = np.isfinite(values)
-    values = np.where(present, values, np.float32(np.nan))
-    return LatentStream(
-        first=first,
-        code=np.where(present, 0, -1).astype(np.int32),
-        null_reason=[None if there else "no_value" for there in present],
-        tokenizer_id=_ENERGY,
-        **dict.fromkeys(ENERGIES, values),
-    )

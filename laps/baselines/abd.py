@@ -42,8 +42,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d, minimum_filter1d
 
-from laps.baselines.stretches import Segment, checked_duration, checked_rows, segments_of, stretches
 from laps.errors import InputError
+from laps.stretches import Segment, checked_duration, checked_rows, segments_of, stretches
 
 Kernel = Literal["average", "gaussian"]
 
@@ -68,7 +68,7 @@ def abd(
     Args:
         features: float[n, d], one row a sample; a row with a value that is not finite is null.
         rate_hz: rows a second.
-        start_s: where row 0's cell of time begins, see :mod:`laps.baselines.stretches`.
+        start_s: where row 0's cell of time begins, see :mod:`laps.stretches`.
         action_s: mean length of an action.
         alpha: width of smoothing and of suppression, as a share of ``action_s``.
         clusters: K, the publication's offline form; without it the threshold ends the merging.

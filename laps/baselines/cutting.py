@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laps.baselines.stretches import Segment
 from laps.calibration import Calibration, calibrate
 from laps.detector import Detector, DetectorTimes
 from laps.errors import InputError
 from laps.latent import ENERGIES, LatentStream
 from laps.segments import primitives
+from laps.stretches import Segment
 from laps.timegrid import NS_PER_S, SampleGrid
 
 _NAME = "baseline"
@@ -32,6 +32,22 @@ class EnergyCut:
     segments: list[Segment]
     confidences: list[float]
     calibration: Calibration
+
+
+def energy_stream(energy: NDArray[np.floating[Any]], first: int) -> LatentStream:
+    """An energy float[n] (not finite: null) in the place of every energy of a stream, from sample ``first`` on.
+
+    The pipeline's own code takes it from there; there is no tokenizer, and one code stands for every value.
+    """
+    values = np.asarray(energy, dtype=np.float32)
+    present = np.isfinite(values)
+    return LatentStream(
+        first=first,
+        code=np.where(present, 0, -1).astype(np.int32),
+        null_reason=[None if known else "no_value" for known in present],
+        tokenizer_id=_NAME,
+        **dict.fromkeys(ENERGIES, np.where(present, values, np.float32(np.nan))),
+    )
 
 
 def cut_energy(
@@ -58,19 +74,12 @@ def cut_energy(
     present = np.isfinite(values)
     if (values[present] < 0).any():
         raise InputError("an energy cannot be below 0", fix="Cut by a size, such as a speed.")
-    values = np.where(present, values, np.float32(np.nan))
-    stream = LatentStream(
-        first=first,
-        code=np.where(present, 0, -1).astype(np.int32),
-        null_reason=[None if known else "no_value" for known in present],
-        tokenizer_id=_NAME,
-        **dict.fromkeys(ENERGIES, values),
-    )
+    stream = energy_stream(values, first)
     calibration = calibrate(
         [stream], camera=_NAME, form="velocity", times=times or DetectorTimes(rate_hz=float(grid.rate_hz))
     )
     detector = Detector(calibration.settings)
-    detections = [*detector.push(values, first), *detector.flush()]
+    detections = [*detector.push(stream.velocity_energy, first), *detector.flush()]
     origin_ns = grid.time_ns(first)
     found = primitives(detections, stream.code, first, calibration, grid)
     return EnergyCut(

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laps.errors import InputError
+from laps.motion import without_common_mode
 from laps.timegrid import SampleGrid
 from laps.trackers.flow import PRESETS
 from laps.tracks import SHORTEST_STEP
@@ -194,11 +195,7 @@ def _histograms(flow: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _without_common_mode(cells: NDArray[np.float32]) -> NDArray[np.float32]:
     """Cells [n, 20, 20, 2] without each sample's median vector; rows of NaN stay NaN."""
-    rest = np.full_like(cells, np.nan)
-    present = np.isfinite(cells).all(axis=(1, 2, 3))
-    if present.any():
-        rest[present] = cells[present] - np.median(cells[present], axis=(1, 2), keepdims=True)
-    return rest
+    return without_common_mode(cells.reshape(-1, CELLS * CELLS, 2)).reshape(cells.shape)
 
 
 def _checked_background(background: NDArray[np.floating]) -> NDArray[np.float32]:

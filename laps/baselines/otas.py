@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import argrelextrema
 
-from laps.baselines.stretches import Segment, checked_duration, checked_rows, segments_of, stretches
+from laps.stretches import Segment, checked_duration, checked_rows, segments_of, stretches
 
 LABEL = "OTAS (partial: global perception only)"
 BLOCK_S = 1.0
@@ -57,7 +57,7 @@ def otas_global(
     Args:
         features: float[n, d], one row a sample; a row with a value that is not finite is null.
         rate_hz: rows a second.
-        start_s: where row 0's cell of time begins, see :mod:`laps.baselines.stretches`.
+        start_s: where row 0's cell of time begins, see :mod:`laps.stretches`.
         block_s: length of the blocks before and after a seam.
         order_s: a boundary has the largest error within this on either side.
 

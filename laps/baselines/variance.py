@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
-from laps.baselines.stretches import Segment, checked_duration, checked_rows, segments_of, stretches
 from laps.errors import InputError, ModelMismatchError
+from laps.stretches import Segment, checked_duration, checked_rows, segments_of, stretches
 
 WINDOW_S = 1.0
 
@@ -84,7 +84,7 @@ def variance_segments(
 
     Args:
         codes, code_vectors, rate_hz, window_s: as there.
-        start_s: where sample 0's cell of time begins, see :mod:`laps.baselines.stretches`.
+        start_s: where sample 0's cell of time begins, see :mod:`laps.stretches`.
 
     Returns:
         (start_s, end_s) of segments that touch, except where codes are null.
