@@ -10,8 +10,11 @@ Two methods:
     The paper's (section 3.1.2, *Threshold optimization*): Otsu's threshold on the velocity energy gives pseudo-labels
     "motion" and "no motion"; theta_on is the value at which "energy > theta_on" has the best F1 against them.
 
-Either way theta_off = r * theta_on. Null samples never enter. A calibration judges itself: ``ok`` is false, and
-``message`` says why, when the signal does not tell motion from rest or when the thresholds cut implausibly.
+Either way theta_off = r * theta_on. Null samples never enter. Beside the thresholds a calibration holds what primitives
+of the camera look like where they end and begin (:mod:`laps.boundaries`), and how both cut (:mod:`laps.cutting`).
+
+A calibration judges itself: ``ok`` is false, and ``message`` says why, when the signal does not tell motion from rest
+(where it is to), or when it cuts implausibly.
 """
 
 from __future__ import annotations
@@ -27,8 +30,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laps.detector import Detector, DetectorSettings, DetectorTimes, smooth
-from laps.energy import DEFAULT_FORM, check_form, cleaned_code_energy, code_counts, form_series
+from laps.boundaries import TEACHERS, BoundaryModel, Lesson, Teacher, learn, motion_components
+from laps.cutting import CUTS, Cut, cut, lessons_of_rests, lessons_of_segments
+from laps.detector import Detection, DetectorSettings, DetectorTimes, smooth
+from laps.energy import (
+    DEFAULT_FORM,
+    check_form,
+    cleaned_code_energy,
+    code_counts,
+    form_series,
+    without_background,
+)
 from laps.errors import CalibrationError, InputError, ModelMismatchError
 from laps.reference_files import read_energy_jsonl
 
@@ -38,7 +50,7 @@ if TYPE_CHECKING:
 METHODS = ("log_energy", "sweep")
 DEFAULT_METHOD = "log_energy"
 DEFAULT_HYSTERESIS = 0.8
-CALIBRATION_VERSION = 1
+CALIBRATION_VERSION = 2
 
 MIN_SAMPLES = 20  # fewer values than this (2 s at 10 Hz) are no basis for a threshold at all
 TRUSTED_SAMPLES = 100  # with fewer than this (10 s at 10 Hz) there is one, and not much to be said for it
@@ -83,6 +95,10 @@ class Diagnostics:
         f1, precision, recall, youden_j: of "energy > theta_on" against the pseudo-labels.
         f1_always_on: F1 of calling everything motion, the level to beat.
         curve_theta, curve_f1: F1 over thresholds.
+        teacher: what boundaries were learned from.
+        ends_taught, starts_taught: boundaries that the boundary model was taught by.
+        ends_told_apart, starts_told_apart: how well it knows ends and beginnings that it was not taught, from other
+            moments: area under the curve, 0.5 is chance.
     """
 
     sample_count: int
@@ -105,6 +121,11 @@ class Diagnostics:
     f1_always_on: float | None = None
     curve_theta: list[float] = field(default_factory=list)
     curve_f1: list[float] = field(default_factory=list)
+    teacher: str | None = None
+    ends_taught: int | None = None
+    starts_taught: int | None = None
+    ends_told_apart: float | None = None
+    starts_told_apart: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +142,8 @@ class Calibration:
         ok: whether to believe the thresholds.
         message: why not, or that all is well, in a sentence or more.
         diagnostics: the figures behind it.
+        cut: one of :data:`laps.cutting.CUTS`.
+        boundaries: what ends and beginnings look like, in the tokenizer's codes; None where nothing was learned.
     """
 
     camera: str
@@ -132,6 +155,8 @@ class Calibration:
     ok: bool
     message: str
     diagnostics: Diagnostics
+    cut: Cut = "energy"
+    boundaries: BoundaryModel | None = None
 
     @property
     def calibration_id(self) -> str:
@@ -140,9 +165,6 @@ class Calibration:
         return "c" + hashlib.sha256(_canonical(content).encode()).hexdigest()[:12]
 
     def _content(self) -> dict[str, Any]:
-        table = None
-        if self.code_energy is not None:
-            table = base64.b64encode(self.code_energy.astype("<f4").tobytes()).decode()
         return {
             "version": CALIBRATION_VERSION,
             "camera": self.camera,
@@ -150,7 +172,9 @@ class Calibration:
             "form": self.form,
             "method": self.method,
             "settings": self.settings.to_dict(),
-            "code_energy_float32_base64": table,
+            "code_energy": None if self.code_energy is None else _packed(self.code_energy),
+            "cut": self.cut,
+            "boundaries": None if self.boundaries is None else _boundaries_to_dict(self.boundaries),
         }
 
     def to_json(self) -> str:
@@ -179,17 +203,19 @@ class Calibration:
                     where=name,
                     fix="Calibrate the camera again.",
                 )
-            table = document["code_energy_float32_base64"]
+            table, boundaries = document["code_energy"], document["boundaries"]
             calibration = cls(
                 camera=document["camera"],
                 tokenizer_id=document["tokenizer_id"],
                 form=document["form"],
                 method=document["method"],
                 settings=DetectorSettings.from_dict(document["settings"]),
-                code_energy=None if table is None else np.frombuffer(base64.b64decode(table), "<f4").copy(),
+                code_energy=None if table is None else _unpacked(table),
                 ok=document["ok"],
                 message=document["message"],
                 diagnostics=Diagnostics(**document["diagnostics"]),
+                cut=document["cut"],
+                boundaries=None if boundaries is None else _boundaries_from_dict(boundaries),
             )
             expected = document["calibration_id"]
         except (KeyError, TypeError, ValueError) as error:
@@ -216,8 +242,11 @@ def calibrate(
     decoded_motion: NDArray[np.floating[Any]] | None = None,
     times: DetectorTimes | None = None,
     hysteresis: float = DEFAULT_HYSTERESIS,
+    how: Cut | None = None,
+    teacher: Teacher = "rests",
+    pictures: list[list[tuple[int, int]]] | None = None,
 ) -> Calibration:
-    """Find a camera's thresholds.
+    """Find how a camera's streams are cut.
 
     Args:
         streams: latent streams of the camera's chosen hours, all of one tokenizer.
@@ -225,15 +254,20 @@ def calibrate(
         form: energy form.
         method: ``log_energy`` or ``sweep``.
         decoded_motion: float[n_codes, N, 2], the tokenizer's table; with it ``decoded_motion`` is cleaned of
-            common mode and background and becomes a table of the codes.
+            common mode and background and becomes a table of the codes, and boundaries can be learned.
         times: rate and times of the detector.
         hysteresis: r = theta_off / theta_on, in (0, 1].
+        how: one of :data:`laps.cutting.CUTS`. Default: ``rests`` for the decoded motion where its table is given, else
+            ``energy``, the paper's.
+        teacher: what boundaries are learned from where ``how`` is ``boundaries``; ``rests`` always teaches ``rests``.
+        pictures: for the teacher ``pictures``, for each stream the ``[first, stop)`` samples between changes of the
+            picture (:func:`laps.picture_changes.picture_segments`).
 
     Raises:
         CalibrationError: no threshold can be found: too few values, an energy that is zero throughout, or (sweep)
-            a velocity energy without two classes.
+            a velocity energy without two classes; or ``boundaries`` and too few to learn from.
         ModelMismatchError: streams of several tokenizers.
-        InputError: an unknown form or method.
+        InputError: an unknown form, method, cut or teacher, or one that lacks what it needs.
     """
     times = DetectorTimes() if times is None else times
     check_form(form)
@@ -241,6 +275,9 @@ def calibrate(
         raise InputError(f"there is no calibration method {method!r}", fix=f"The methods are {', '.join(METHODS)}.")
     if not 0 < hysteresis <= 1:
         raise InputError(f"the hysteresis r must lie in (0, 1], not {hysteresis}")
+    if how is None:
+        how = "rests" if form == DEFAULT_FORM and decoded_motion is not None else "energy"
+    _check_cut(how, teacher, decoded_motion is not None, pictures is not None)
     tokenizers = sorted({stream.tokenizer_id for stream in streams})
     if len(tokenizers) > 1:
         raise ModelMismatchError(
@@ -255,20 +292,53 @@ def calibrate(
             where=camera,
             fix="Choose hours with footage.",
         )
+    counts = None if decoded_motion is None else code_counts(streams, len(decoded_motion))
     code_energy = None
-    if form == "decoded_motion" and decoded_motion is not None:
-        code_energy = cleaned_code_energy(decoded_motion, code_counts(streams, len(decoded_motion)))
+    if form == "decoded_motion" and decoded_motion is not None and counts is not None:
+        code_energy = cleaned_code_energy(decoded_motion, counts)
     energies = [form_series(stream, form, code_energy) for stream in streams]
     velocities = [form_series(stream, "velocity") for stream in streams]
-    settings, ok, message, diagnostics = _find(
-        energies,
-        velocities,
-        [stream.first for stream in streams],
-        method=method,
-        times=times,
-        hysteresis=hysteresis,
-        where=camera,
+    settings, problems, diagnostics = _find(
+        energies, velocities, method=method, times=times, hysteresis=hysteresis, where=camera
     )
+    learned = None
+    if how != "energy" and decoded_motion is not None and counts is not None:
+        learned = learn(
+            _lessons(streams, energies, settings, touching=how == "boundaries", pictures=pictures),
+            times.rate_hz,
+            teacher=teacher,
+            touching=how == "boundaries",
+            table=motion_components(without_background(decoded_motion, counts), counts),
+        )
+    if how == "boundaries":
+        if learned is None:
+            raise CalibrationError(
+                f"there are too few {'rests' if teacher == 'rests' else 'changes of the picture'} to learn from what "
+                "the boundaries between primitives look like",
+                where=camera,
+                fix="Choose more hours with work in them, or cut by rests.",
+            )
+        # Rest decides nothing then: what cannot be told from motion does not matter.
+        problems = []
+    boundaries = None if learned is None else learned.model
+    cuts = [
+        cut(energy, stream.code, stream.first, settings, how, boundaries, ended=True)
+        for energy, stream in zip(energies, streams, strict=True)
+    ]
+    diagnostics = _counted(diagnostics, cuts)
+    diagnostics = replace(diagnostics, spans=[[stream.first, stream.stop] for stream in streams])
+    if learned is not None:
+        diagnostics = replace(
+            diagnostics,
+            teacher=teacher,
+            ends_taught=learned.taught[0],
+            starts_taught=learned.taught[1],
+            ends_told_apart=learned.told_apart[0],
+            starts_told_apart=learned.told_apart[1],
+        )
+    ok, message = _judged(problems, diagnostics)
+    if how == "rests" and boundaries is None:
+        message += "; too few rests to learn from what boundaries without one look like"
     return Calibration(
         camera=camera,
         tokenizer_id=tokenizers[0],
@@ -279,7 +349,43 @@ def calibrate(
         ok=ok,
         message=message,
         diagnostics=diagnostics,
+        cut=how,
+        boundaries=boundaries,
     )
+
+
+def _check_cut(how: Cut, teacher: Teacher, has_table: bool, has_pictures: bool) -> None:
+    if how not in CUTS:
+        raise InputError(f"there is no cut {how!r}", fix=f"The cuts are {', '.join(CUTS)}.")
+    if teacher not in TEACHERS:
+        raise InputError(f"there is no teacher {teacher!r}", fix=f"The teachers are {', '.join(TEACHERS)}.")
+    if how != "energy" and not has_table:
+        raise InputError(
+            f"to cut by {how}, the motion that the codes stand for must be known",
+            fix="Use a tokenizer with decoding 'token', or cut by the energy.",
+        )
+    if teacher == "pictures" and not (how == "boundaries" and has_pictures):
+        raise InputError(
+            "pictures teach boundaries only, and where there are keyframes",
+            fix="Cut by boundaries, or let rests teach.",
+        )
+
+
+def _lessons(
+    streams: list[LatentStream],
+    energies: list[NDArray[np.float64]],
+    settings: DetectorSettings,
+    *,
+    touching: bool,
+    pictures: list[list[tuple[int, int]]] | None,
+) -> list[Lesson]:
+    lessons: list[Lesson] = []
+    for place, (stream, energy) in enumerate(zip(streams, energies, strict=True)):
+        if pictures is None:
+            lessons += lessons_of_rests(energy, stream.code, stream.first, settings, touching=touching)
+        else:
+            lessons += lessons_of_segments(stream.code, stream.first, pictures[place])
+    return lessons
 
 
 def calibrate_files(
@@ -327,16 +433,19 @@ def calibrate_files(
     proxy_series = series.copy()
     series[common - common[0]] = values[at]
     proxy_series[common - common[0]] = proxy_values[proxy_at]
-    settings, ok, message, diagnostics = _find(
+    settings, problems, diagnostics = _find(
         [series],
         [proxy_series],
-        [int(common[0])],
         method=method,
         times=times,
         hysteresis=hysteresis,
         where=str(energy),
         sweep_smoothed=smoothed,
     )
+    codes = np.where(np.isfinite(series), 0, -1)
+    found = cut(series, codes, int(common[0]), settings, "energy", None, ended=True)
+    diagnostics = replace(_counted(diagnostics, [found]), spans=[[int(common[0]), int(common[-1]) + 1]])
+    ok, message = _judged(problems, diagnostics)
     return {
         "theta_on": settings.theta_on,
         "theta_off": settings.theta_off,
@@ -359,15 +468,14 @@ def calibrate_files(
 def _find(
     energies: list[NDArray[np.float64]],
     velocities: list[NDArray[np.float64]],
-    firsts: list[int],
     *,
     method: str,
     times: DetectorTimes,
     hysteresis: float,
     where: str,
     sweep_smoothed: bool = True,
-) -> tuple[DetectorSettings, bool, str, Diagnostics]:
-    """Thresholds from signals alone; see :func:`calibrate`."""
+) -> tuple[DetectorSettings, list[str], Diagnostics]:
+    """Thresholds from signals alone, what is wrong with them, and the figures but for what they cut."""
     y = [smooth(energy, times) for energy in energies]
     pooled = np.concatenate(y)
     present = np.isfinite(pooled)
@@ -418,21 +526,14 @@ def _find(
             problems.append(problem)
 
     settings = times.with_thresholds(theta_on, hysteresis * theta_on)
-    segments, active = 0, 0
-    for energy, first in zip(energies, firsts, strict=True):
-        detector = Detector(settings)
-        for detection in [*detector.push(energy, first), *detector.flush()]:
-            segments += 1
-            active += detection.end_sample - detection.start_sample
-    minutes = count / times.rate_hz / 60
     diagnostics = Diagnostics(
         sample_count=count,
         null_count=len(pooled) - count,
-        minutes=minutes,
-        spans=[[first, first + len(energy)] for energy, first in zip(energies, firsts, strict=True)],
-        segment_count=segments,
-        segments_per_minute=segments / minutes,
-        active_share=active / count,
+        minutes=count / times.rate_hz / 60,
+        spans=[],
+        segment_count=0,
+        segments_per_minute=0.0,
+        active_share=0.0,
         valley=valley,
     )
     if model is not None:
@@ -458,14 +559,30 @@ def _find(
                 f"the energy does not tell motion from rest: F1 {scores['f1']:.3f}, calling everything motion gives "
                 f"{scores['f1_always_on']:.3f}; Youden's J {scores['youden_j']:.3f}"
             )
-    problems += _implausible(diagnostics)
-    if problems:
-        return settings, False, "; ".join(problems), diagnostics
-    message = (
-        f"{diagnostics.segments_per_minute:.1f} segments a minute, active {diagnostics.active_share:.0%} of "
-        f"{minutes:.1f} minutes"
+    return settings, problems, diagnostics
+
+
+def _counted(diagnostics: Diagnostics, cuts: list[list[Detection]]) -> Diagnostics:
+    """The figures with what was cut."""
+    active = sum(one.end_sample - one.start_sample for found in cuts for one in found)
+    count = sum(map(len, cuts))
+    return replace(
+        diagnostics,
+        segment_count=count,
+        segments_per_minute=count / diagnostics.minutes,
+        active_share=active / diagnostics.sample_count,
     )
-    return settings, True, message, diagnostics
+
+
+def _judged(problems: list[str], diagnostics: Diagnostics) -> tuple[bool, str]:
+    """Whether to believe the calibration, and in words."""
+    problems = [*problems, *_implausible(diagnostics)]
+    if problems:
+        return False, "; ".join(problems)
+    return True, (
+        f"{diagnostics.segments_per_minute:.1f} segments a minute, active {diagnostics.active_share:.0%} of "
+        f"{diagnostics.minutes:.1f} minutes"
+    )
 
 
 def _implausible(diagnostics: Diagnostics) -> list[str]:
@@ -722,6 +839,24 @@ def _valley(logs: NDArray[np.float64]) -> float:
     below = np.cumsum(counts) / len(logs)
     counted = (below >= _HUMP_SHARE) & (below <= 1 - _HUMP_SHARE) & (peak > 0)
     return float((density[counted] / peak[counted]).min(initial=1.0))
+
+
+def _packed(values: NDArray[np.float32]) -> dict[str, Any]:
+    return {"shape": list(values.shape), "float32_base64": base64.b64encode(values.astype("<f4").tobytes()).decode()}
+
+
+def _unpacked(document: dict[str, Any]) -> NDArray[np.float32]:
+    values = np.frombuffer(base64.b64decode(document["float32_base64"]), "<f4")
+    return values.reshape(document["shape"]).astype(np.float32)
+
+
+def _boundaries_to_dict(model: BoundaryModel) -> dict[str, Any]:
+    values = {name: getattr(model, name) for name in ("bias", "threshold", "apart_samples")}
+    return {**values, "weights": _packed(model.weights)}
+
+
+def _boundaries_from_dict(document: dict[str, Any]) -> BoundaryModel:
+    return BoundaryModel(**{**document, "weights": _unpacked(document["weights"])})
 
 
 def _canonical(content: dict[str, Any]) -> str:

@@ -43,7 +43,8 @@ from numpy.typing import NDArray
 
 from laps.errors import InputError
 
-EndReason = Literal["rest", "gap", "maximum"]
+EndReason = Literal["rest", "gap", "maximum", "boundary"]
+StartReason = Literal["rest", "gap", "boundary"]
 
 _TRUNCATION = 1e-4  # weight left out of the smoothing sum
 _LOWEST_RATIO = 1e-3  # a sample's energy / theta_on counts as at least this much in the confidence
@@ -184,9 +185,12 @@ class Detection:
         start_sample: first sample of the ON run (or the cut where the segment before was split off).
         end_sample: the sample after the last one: the first of the OFF run, the null, or the cut.
         decided_sample: the sample at which the end was known.
-        end_reason: ``rest``, ``gap`` or ``maximum``.
+        end_reason: ``rest``, ``gap`` or ``maximum``; ``boundary`` where a learned boundary divides motion
+            (:mod:`laps.cutting`).
         energy_mean, energy_peak: of the smoothed energy over the segment.
         confidence: mean of ln(smoothed energy / theta_on) over the segment.
+        start_reason: how its start was found: by the energy (``rest``, also where the longest duration cut), after
+            a ``gap``, or at a learned ``boundary``.
     """
 
     start_sample: int
@@ -196,6 +200,7 @@ class Detection:
     energy_mean: float
     energy_peak: float
     confidence: float
+    start_reason: StartReason = "rest"
 
 
 @dataclass
@@ -317,7 +322,7 @@ class Detector:
         def emit(end: int, decided: int, reason: EndReason) -> None:
             if end - state.start >= least:
                 segment = y[state.start - y_first : end - y_first].tolist()
-                found.append(_detection(state.start, end, decided, reason, segment, theta_on))
+                found.append(detection_of(state.start, end, decided, reason, segment, theta_on))
 
         def cut(block_stop: int, decided: int) -> None:
             """Split the open segment in the block that ends at ``block_stop``, if all of the block lies in it."""
@@ -365,9 +370,17 @@ class Detector:
         return found
 
 
-def _detection(
-    start: int, end: int, decided: int, reason: EndReason, segment: list[float], theta_on: float
+def detection_of(
+    start: int,
+    end: int,
+    decided: int,
+    reason: EndReason,
+    segment: list[float],
+    theta_on: float,
+    *,
+    start_reason: StartReason = "rest",
 ) -> Detection:
+    """A detection with the figures of its smoothed energies."""
     # fsum is exact, so that the figures cannot depend on how the additions were grouped.
     ratios = [math.log(max(value / theta_on, _LOWEST_RATIO)) for value in segment]
     return Detection(
@@ -378,4 +391,5 @@ def _detection(
         energy_mean=math.fsum(segment) / len(segment),
         energy_peak=max(segment),
         confidence=math.fsum(ratios) / len(ratios),
+        start_reason=start_reason,
     )

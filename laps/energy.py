@@ -75,11 +75,19 @@ def weighted_median(values: NDArray[np.floating[Any]], weights: NDArray[np.numbe
     return np.take_along_axis(np.take_along_axis(values, order, axis=0), place, axis=0)[0]
 
 
+def without_background(decoded_motion: NDArray[np.floating[Any]], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Decoded motion float[n_codes, N, 2] less each point's and component's median over time.
+
+    Over codes that is the median weighted by how often a code occurs.
+    """
+    motion = np.asarray(decoded_motion, dtype=np.float64)
+    return motion - weighted_median(motion, counts)
+
+
 def cleaned_code_energy(decoded_motion: NDArray[np.floating[Any]], counts: NDArray[np.int64]) -> NDArray[np.float32]:
     """The energy of each code: mean speed of its decoded points without the camera's background.
 
-    Background (belts, screens): for each point and component the median over time, which over codes is the median
-    weighted by how often a code occurs. What all points do in common never reached the tokenizer.
+    Background: belts, screens. What all points do in common never reached the tokenizer.
 
     Args:
         decoded_motion: float[n_codes, N, 2], displacement of each point that a code stands for, px per sample step.
@@ -98,7 +106,7 @@ def cleaned_code_energy(decoded_motion: NDArray[np.floating[Any]], counts: NDArr
         )
     if not counts.any():
         raise InputError("no sample of the calibration's hours has a code")
-    return mean_speed(motion - weighted_median(motion, counts))
+    return mean_speed(without_background(motion, counts))
 
 
 def form_series(stream: LatentStream, form: str, code_energy: NDArray[np.float32] | None = None) -> NDArray[np.float64]:

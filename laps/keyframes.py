@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from laps.video import TimedFrame
 
 JPEG_QUALITY = 80
+KEYFRAME_HZ = 2
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from laps.keyframes import Keyframe, keyframe_interval, make_keyframe
+from laps.keyframes import KEYFRAME_HZ, Keyframe, keyframe_interval, make_keyframe
 from laps.timegrid import SampleGrid
 from laps.trackers import Tracker
 from laps.tracks import TrackWindows
@@ -24,7 +24,7 @@ def observe(
     grid: SampleGrid,
     *,
     first: int,
-    keyframe_hz: int = 2,
+    keyframe_hz: int = KEYFRAME_HZ,
     keyframe_short_side_px: int = 224,
 ) -> Iterator[TrackWindows | list[Keyframe]]:
     """Track the samples and take keyframes from them, in one pass.

@@ -2,7 +2,8 @@
 
 **Times.** The value at sample n describes the motion in (t_{n-1}, t_n], so it stands for t_n minus half a step; and
 the smoothed value lags, by (1 - alpha) / alpha samples (less right after a null, where it has little to lag behind).
-A start and an end are corrected by both; an end by a gap only by the first, for it is known from the null itself.
+A start and an end are corrected by both; at a gap, which is known from the null itself, and at a learned boundary,
+which no smoothing delays, only by the first.
 
 **Codes.** One code a sample, for start <= t_n < end, each from the window that owns the sample.
 """
@@ -18,7 +19,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from laps import tables
-from laps.detector import Detection, Detector
+from laps.cutting import cut, memory_samples
+from laps.detector import Detection
 from laps.energy import series
 from laps.errors import InputError, ModelMismatchError, NotProcessedError
 from laps.reference_files import segments_document
@@ -95,8 +97,8 @@ def primitives(
 
     found = []
     for detection in detections:
-        start_ns = corrected_ns(detection.start_sample, lag=True)
-        end_ns = corrected_ns(detection.end_sample, lag=detection.end_reason != "gap")
+        start_ns = corrected_ns(detection.start_sample, lag=detection.start_reason == "rest")
+        end_ns = corrected_ns(detection.end_sample, lag=detection.end_reason in ("rest", "maximum"))
         from_sample, to_sample = grid.first_sample_at_or_after(start_ns), grid.first_sample_at_or_after(end_ns)
         own = codes[from_sample - first : to_sample - first]
         found.append(Primitive(detection, start_ns, end_ns, tuple(own.tolist())))
@@ -180,27 +182,44 @@ def segment_hour(
         raise ModelMismatchError(
             f"the calibration {calibration.calibration_id} is camera {calibration.camera}'s", where=str(hour)
         )
-    if calibration.settings.memory_samples > grid.samples_per_hour:
+    memory = memory_samples(calibration.settings, calibration.cut, calibration.boundaries)
+    if memory > grid.samples_per_hour:
         raise InputError(
-            f"the detector's memory of {calibration.settings.memory_samples} samples is longer than the hour of "
-            "warm-up, so hours would not fit together",
+            f"the detector's memory of {memory} samples is longer than the hour of warm-up, so hours would not fit "
+            "together",
             where=str(hour),
             fix="Shorten hold_s, max_duration_s or the time constant.",
         )
-    detector = Detector(calibration.settings)
-    codes = []
     start, stop = grid.hour_samples(hour.hour_ns)
-    first = start
+    streams = [current]
     if previous is not None:
-        first, _ = grid.hour_samples(hour.previous.hour_ns)
-        _check_covers(previous, first, start, hour.previous)
-        codes.append(previous.code)
-        detector.push(series(previous, calibration), first)
+        _check_covers(previous, grid.hour_samples(hour.previous.hour_ns)[0], start, hour.previous)
+        streams.insert(0, previous)
     _check_covers(current, start, stop, hour)
-    kept = detector.push(series(current, calibration), start)
-    codes.append(current.code)
-    found = primitives(kept, np.concatenate(codes), first, calibration, grid)
+    decided = detections(streams, calibration, ended=False)
+    kept = [detection for detection in decided if detection.decided_sample >= start]
+    codes = np.concatenate([stream.code for stream in streams])
+    found = primitives(kept, codes, streams[0].first, calibration, grid)
     return segment_rows(found, calibration, release=release)
+
+
+def detections(streams: list[LatentStream], calibration: Calibration, *, ended: bool) -> list[Detection]:
+    """What a calibration cuts streams that follow each other into.
+
+    Args:
+        streams: of one tokenizer, each beginning where the one before it stops.
+        calibration: for that tokenizer.
+        ended: nothing follows; what is open ends with the last sample.
+    """
+    return cut(
+        np.concatenate([series(stream, calibration) for stream in streams]),
+        np.concatenate([stream.code for stream in streams]),
+        streams[0].first,
+        calibration.settings,
+        calibration.cut,
+        calibration.boundaries,
+        ended=ended,
+    )
 
 
 def _check_covers(stream: LatentStream, start: int, stop: int, hour: CameraHour) -> None:
@@ -237,8 +256,6 @@ def segment_file(
         implementation's evaluation reads.
     """
     grid = SampleGrid() if grid is None else grid
-    detector = Detector(calibration.settings)
-    detections = [*detector.push(series(stream, calibration), stream.first), *detector.flush()]
     segments = [
         {
             "start_sec": max(0.0, (primitive.start_ns - recording_start_ns) / NS_PER_S),
@@ -249,7 +266,9 @@ def segment_file(
             "energy_peak": primitive.detection.energy_peak,
             "confidence": primitive.detection.confidence,
         }
-        for primitive in primitives(detections, stream.code, stream.first, calibration, grid)
+        for primitive in primitives(
+            detections([stream], calibration, ended=True), stream.code, stream.first, calibration, grid
+        )
     ]
     return segments_document(
         segments,
@@ -263,6 +282,7 @@ def segment_file(
             "tokenizer_id": calibration.tokenizer_id,
             "calibration_ok": calibration.ok,
             "calibration_message": calibration.message,
+            "cut": calibration.cut,
             **calibration.settings.to_dict(),
         },
     )

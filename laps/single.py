@@ -5,17 +5,21 @@ The same code as in the pipeline, on the same absolute grid, with a file's first
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from laps.boundaries import Teacher
 from laps.calibration import Calibration, calibrate
+from laps.cutting import Cut
 from laps.detector import DetectorTimes
 from laps.energy import DEFAULT_FORM
 from laps.errors import InputError, MediaError
+from laps.keyframes import Keyframe
 from laps.latent import LatentStream, encode_stream
 from laps.observe import observe
+from laps.picture_changes import keyframe_segments
 from laps.recordings import check_length, describe_range
 from laps.sampling import covered, pieces_of, sample_frames
 from laps.segments import segment_file
@@ -108,17 +112,24 @@ def read_recording(path: Path, grid: SampleGrid) -> Recording:
 
 
 def track_recording(
-    recording: Recording, tracker: Tracker, grid: SampleGrid, *, on_problem: Callable[[str], None] | None = None
+    recording: Recording,
+    tracker: Tracker,
+    grid: SampleGrid,
+    *,
+    on_problem: Callable[[str], None] | None = None,
+    keyframes: list[Keyframe] | None = None,
 ) -> Iterator[TrackWindows]:
-    """The windows of a file, in order."""
+    """The windows of a file, in order; its keyframes are added to a list where one is given."""
     # Windows own their last samples only: begin early enough that the first whole window is found.
     samples = sample_frames(
         pieces_of(recording.rows), open_path, grid, recording.first, recording.stop, on_problem=on_problem
     )
-    # No keyframes are wanted here.
-    for item in observe(samples, tracker, grid, first=recording.stop):
+    first = recording.stop if keyframes is None else recording.first  # of the keyframes
+    for item in observe(samples, tracker, grid, first=first):
         if isinstance(item, TrackWindows):
             yield item
+        elif keyframes is not None:
+            keyframes += item
 
 
 def encode_recording(
@@ -142,15 +153,32 @@ def calibrate_recording(
     *,
     form: str = DEFAULT_FORM,
     method: str = "log_energy",
+    how: Cut | None = None,
+    teacher: Teacher = "rests",
+    keyframes: Sequence[Keyframe] = (),
 ) -> Calibration:
-    """Thresholds from the file itself, without labels."""
+    """How the file is cut, from itself, without labels.
+
+    Args:
+        stream: of the whole file.
+        tokenizer: that made it.
+        grid: the sampling grid.
+        form, method, how, teacher: as for :func:`laps.calibration.calibrate`.
+        keyframes: of the file, for the teacher ``pictures``.
+    """
+    pictures = None
+    if teacher == "pictures":
+        pictures = [keyframe_segments([one.sample for one in keyframes], [one.jpeg for one in keyframes], grid)]
     return calibrate(
         [stream],
         camera=CAMERA,
         form=form,
         method=method,
-        decoded_motion=tokenizer.decoded_motion() if form == DEFAULT_FORM else None,
+        decoded_motion=tokenizer.decoded_motion() if tokenizer.config.decoding == "token" else None,
         times=DetectorTimes(rate_hz=float(grid.rate_hz)),
+        how=how,
+        teacher=teacher,
+        pictures=pictures,
     )
 
 

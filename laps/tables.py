@@ -382,8 +382,9 @@ SEGMENTS = Table(
         Column(
             "end_reason",
             "string",
-            "rest (the energy fell), gap (footage or tracks ended), maximum (cut at the longest allowed duration).",
-            values=("rest", "gap", "maximum"),
+            "rest (the energy fell), boundary (the motion looks like an end and a beginning), gap (footage or tracks "
+            "ended), maximum (cut at the longest allowed duration).",
+            values=("rest", "boundary", "gap", "maximum"),
         ),
         Column("codes", "list<uint16>", "Latent action sequence: one code a sample, start <= t < end."),
         Column("energy_form", "string", "Which energy was cut by."),

@@ -13,12 +13,17 @@ from laps.errors import CalibrationError, InputError, LapsError
 from laps_dagster.cli.places import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
+    from laps.boundaries import Teacher
     from laps.calibration import Calibration
+    from laps.cutting import Cut
+    from laps.keyframes import Keyframe
     from laps.tokenizer import TrainingProgress
 
 FILE = click.Path(path_type=Path)
 FORMS = ("decoded_motion", "latent_action", "velocity", "prequantized")
 METHODS = ("log_energy", "sweep")
+CUTS = ("energy", "rests", "boundaries")
+TEACHERS = ("rests", "pictures")
 
 
 @click.command()
@@ -118,6 +123,12 @@ def train(
 @click.option("--form", type=click.Choice(FORMS), default="decoded_motion", show_default=True, help="Energy to cut by.")
 @click.option("--method", type=click.Choice(METHODS), default="log_energy", show_default=True,
               help="Calibration; sweep is the paper's.")  # fmt: skip
+@click.option("--cut", "how", type=click.Choice(CUTS),
+              help="energy: between rests, the paper's; rests: the same, divided where boundaries without rest were "
+              "learned; boundaries: these alone, for work that never rests.  [default: rests for decoded_motion, "
+              "else energy]")  # fmt: skip
+@click.option("--teacher", type=click.Choice(TEACHERS), default="rests", show_default=True,
+              help="What boundaries are learned from with --cut boundaries.")  # fmt: skip
 def segment(
     video: Path,
     model: Path,
@@ -126,6 +137,8 @@ def segment(
     save_calibration: Path | None,
     form: str,
     method: str,
+    how: Cut | None,
+    teacher: Teacher,
 ) -> None:
     """Cut VIDEO into action primitives and write them as JSON.
 
@@ -151,9 +164,13 @@ def segment(
         click.echo(f"note: {problem}", err=True)
     tokenizer = load(model)
     tracker = tracker_from_id(tokenizer.config.tracker_id)
-    stream = encode_recording(recording, track_recording(recording, tracker, grid), tokenizer, grid)
+    keyframes: list[Keyframe] = []
+    windows = track_recording(recording, tracker, grid, keyframes=keyframes if teacher == "pictures" else None)
+    stream = encode_recording(recording, windows, tokenizer, grid)
     try:
-        chosen = given or calibrate_recording(stream, tokenizer, grid, form=form, method=method)
+        chosen = given or calibrate_recording(
+            stream, tokenizer, grid, form=form, method=method, how=how, teacher=teacher, keyframes=keyframes
+        )
     except CalibrationError as error:
         raise CalibrationError(
             f"no thresholds can be found in it: {error.what}",
