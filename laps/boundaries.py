@@ -56,7 +56,8 @@ _INVERSE_REGULARISATION = 0.003
 _ITERATIONS = 400
 _MOST_ROWS = 150_000  # of all lessons; more are thinned evenly (four hours at 10 Hz: 120 MB)
 _MOST_SEAMS = 30_000  # of either kind in a regression
-_BLOCK_S = 120.0  # teaching alternates between halves in blocks of this length
+_BLOCK_S = 120.0  # teaching alternates between halves in blocks of this length, shorter where there are few
+_LEAST_BLOCKS = 4
 _LEAST_BOUNDARIES = 8  # of the teacher's, in either half, for anything to be learned
 
 
@@ -267,7 +268,9 @@ class _Course:
         self.basis = _moments(rate_hz)
         self._margin = max(1, round(_MARGIN_S * rate_hz))
         self._jitter = round(JITTER_S[teacher] * rate_hz)
-        self._parts = _thinned([part for one in lessons for part in _blocks(one, round(_BLOCK_S * rate_hz))])
+        rows_in_all = sum(len(lesson.rows) for lesson in lessons)
+        block = max(1, min(round(_BLOCK_S * rate_hz), rows_in_all // _LEAST_BLOCKS))
+        self._parts = _thinned([part for one in lessons for part in _blocks(one, block)])
         rows = [part.rows if table is None else np.asarray(table)[part.rows] for part in self._parts]
         self._sides = [_sides(one, self.basis) for one in rows]
         self._marks = [self._marked(part) for part in self._parts]

@@ -336,7 +336,7 @@ def calibrate(
             ends_told_apart=learned.told_apart[0],
             starts_told_apart=learned.told_apart[1],
         )
-    ok, message = _judged(problems, diagnostics)
+    ok, message = _judged(problems, diagnostics, touching=how == "boundaries")
     if how == "rests" and boundaries is None:
         message += "; too few rests to learn from what boundaries without one look like"
     return Calibration(
@@ -574,9 +574,9 @@ def _counted(diagnostics: Diagnostics, cuts: list[list[Detection]]) -> Diagnosti
     )
 
 
-def _judged(problems: list[str], diagnostics: Diagnostics) -> tuple[bool, str]:
+def _judged(problems: list[str], diagnostics: Diagnostics, *, touching: bool = False) -> tuple[bool, str]:
     """Whether to believe the calibration, and in words."""
-    problems = [*problems, *_implausible(diagnostics)]
+    problems = [*problems, *_implausible(diagnostics, touching=touching)]
     if problems:
         return False, "; ".join(problems)
     return True, (
@@ -585,15 +585,15 @@ def _judged(problems: list[str], diagnostics: Diagnostics) -> tuple[bool, str]:
     )
 
 
-def _implausible(diagnostics: Diagnostics) -> list[str]:
-    """What speaks against the thresholds in what they cut from the calibration's own samples."""
+def _implausible(diagnostics: Diagnostics, *, touching: bool) -> list[str]:
+    """What speaks against what was cut from the calibration's own samples; touching primitives may fill all of it."""
     problems = []
     low, high = SEGMENTS_PER_MINUTE
     if not low <= diagnostics.segments_per_minute <= high:
         problems.append(
             f"the thresholds give {diagnostics.segments_per_minute:.2f} segments a minute, outside {low:g} to {high:g}"
         )
-    low, high = ACTIVE_SHARE
+    low, high = (ACTIVE_SHARE[0], 1.0) if touching else ACTIVE_SHARE
     if not low <= diagnostics.active_share <= high:
         problems.append(
             f"the thresholds call {diagnostics.active_share:.1%} of the time active, outside {low:.0%} to {high:.0%}"

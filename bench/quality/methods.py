@@ -11,7 +11,7 @@ with a confidence where it has one. Neither argument holds any truth. A new meth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar, cast
 
@@ -21,15 +21,19 @@ from numpy.typing import NDArray
 from bench.quality import energies
 from bench.quality.recordings import GRID, KEYFRAME_HZ, Motion, Pictures, Recording
 from bench.quality.sets import TRANSDUCTIVE, Setting
+from laps import cutting
 from laps.baselines.abd import ACTION_S, abd
+from laps.baselines.cutting import energy_stream
 from laps.baselines.flow import FlowSeries
 from laps.baselines.otas import LABEL, otas_global
 from laps.baselines.variance import variance_segments
+from laps.boundaries import Teacher
 from laps.calibration import Calibration, calibrate
 from laps.change import change_segments, motion_features
 from laps.errors import LapsError
 from laps.evaluation import equal_spacing, metronome
 from laps.latent import LatentStream
+from laps.picture_changes import picture_segments
 from laps.single import CAMERA
 from laps.tokenizer import MotionTokenizer
 
@@ -39,7 +43,10 @@ Kind = Literal["energy", "boundaries", "blind"]
 Need = Literal["flow", "pictures"]
 T = TypeVar("T")
 
-PRODUCT = "decoded_motion"
+PRODUCT = "rests"
+UNDIVIDED = "decoded_motion"
+BOUNDARIES = "boundaries"
+PICTURES = "boundaries_pictures"
 CHANGE = "change"
 REFERENCE = "velocity"
 
@@ -101,6 +108,7 @@ class Context:
         tokenizer: the set's tokenizer.
         learn: gives the recordings that inductive thresholds come from.
         streams: shared, so that nothing is encoded twice.
+        scored: gives the recordings of the camera that are scored; transductive boundaries are learned from them all.
     """
 
     def __init__(
@@ -109,17 +117,25 @@ class Context:
         tokenizer: MotionTokenizer,
         learn: Iterable[Callable[[], Recording]],
         streams: Streams,
+        scored: Iterable[Callable[[], Recording]] = (),
     ) -> None:
         self.setting = setting
         self.tokenizer = tokenizer
         self.notes: list[str] = []
         self._load = tuple(learn)
+        self._load_scored = tuple(scored)
         self._streams = streams
         self._made: dict[tuple[str, str], Any] = {}
+        self._made_of_camera: dict[str, Any] = {}
 
     @cached_property
     def _learn(self) -> list[Recording]:
         return [load() for load in self._load]
+
+    @cached_property
+    def camera_recordings(self) -> list[Recording]:
+        """Where a camera's boundaries are learned: what is scored, unlabelled, or others. A minute holds too few."""
+        return [load() for load in self._load_scored] if self.setting == TRANSDUCTIVE else self._learn
 
     def calibration_recordings(self, recording: Recording) -> list[Recording]:
         """Where every statistic of the method must come from: the recording itself, or others of its camera."""
@@ -133,6 +149,12 @@ class Context:
                 self._made = {known: value for known, value in self._made.items() if known[1] == key[1]}
             self._made[key] = make(self.calibration_recordings(recording))
         return cast(T, self._made[key])
+
+    def once_a_camera(self, name: str, make: Callable[[list[Recording]], T]) -> T:
+        """What is made from :attr:`camera_recordings`."""
+        if name not in self._made_of_camera:
+            self._made_of_camera[name] = make(self.camera_recordings)
+        return cast(T, self._made_of_camera[name])
 
     def stream(self, recording: Recording) -> LatentStream:
         """Codes and energies of a recording."""
@@ -174,13 +196,14 @@ def _cut_by_form(recording: Recording, context: Context, form: str, calibration_
             method=calibration_method,
             decoded_motion=table,
             times=energies.detector_times(),
+            how="energy",
         )
 
     calibration = context.trust(context.once(f"{form}/{calibration_method}", recording, make))
     return energies.cut_stream(context.stream(recording), recording, calibration)
 
 
-@method(PRODUCT, "energy", "the product's: motion decoded from the tokens, cleaned of common mode and background")
+@method(UNDIVIDED, "energy", "motion decoded from the tokens, cleaned of common mode and background")
 def _decoded_motion(recording: Recording, context: Context) -> Prediction:
     return _cut_by_form(recording, context, "decoded_motion", "log_energy")
 
@@ -277,7 +300,7 @@ def _pictures(recording: Recording) -> tuple[NDArray[np.float32], float]:
     return rows, (first - recording.first) * GRID.step_s + _PICTURE_START_S
 
 
-@method(CHANGE, "boundaries", "the product's where nothing rests: change of the motion decoded from the tokens")
+@method(CHANGE, "boundaries", "change of the motion decoded from the tokens")
 def _change(recording: Recording, context: Context) -> Prediction:
     features = motion_features(context.stream(recording).code, context.tokenizer.decoded_motion())
     return _touching(change_segments(features, GRID.rate_hz, start_s=_MOTION_START_S), recording)
@@ -339,12 +362,102 @@ def _otas_visual(recording: Recording, context: Context) -> Prediction:
     return _touching(otas_global(rows, KEYFRAME_HZ, start_s=start_s), recording)
 
 
+# --- learned boundaries --------------------------------------------------------------------------------------------
+
+
+def _cut_by_boundaries(
+    recording: Recording, context: Context, how: cutting.Cut, teacher: Teacher = "rests"
+) -> Prediction:
+    def make(learn: list[Recording]) -> Calibration:
+        return calibrate(
+            [context.stream(one) for one in learn],
+            camera=CAMERA,
+            decoded_motion=context.tokenizer.decoded_motion(),
+            times=energies.detector_times(),
+            how=how,
+            teacher=teacher,
+            pictures=_picture_segments(learn) if teacher == "pictures" else None,
+        )
+
+    calibration = context.trust(context.once_a_camera(f"{how}/{teacher}", make))
+    return energies.cut_stream(context.stream(recording), recording, calibration)
+
+
+def _cut_by_tracked_boundaries(
+    recording: Recording, context: Context, how: cutting.Cut, teacher: Teacher = "rests"
+) -> Prediction:
+    """The same of the tracked motion: every sample is a code of its own, which stands for the motion at it."""
+    learn = context.camera_recordings
+    everything = learn if any(one is recording for one in learn) else [*learn, recording]
+    apart = context.tokenizer.config.remove_common_mode
+    motions = [one.motion(without_common_mode=apart) for one in everything]
+    steady = energies.background([motion for motion, one in zip(motions, everything, strict=True) if one in learn])
+    streams, first_row = [], 0
+    for one, motion in zip(everything, motions, strict=True):
+        stream = energy_stream(_known(energies.speed(motion, steady), one, context), one.first)
+        rows = np.arange(first_row, first_row + len(one), dtype=np.int32)
+        streams.append(replace(stream, code=np.where(stream.code >= 0, rows, -1)))
+        first_row += len(one)
+    calibration = calibrate(
+        streams[: len(learn)],
+        camera=CAMERA,
+        form="velocity",
+        decoded_motion=np.concatenate([motion.velocities for motion in motions]),
+        times=energies.detector_times(),
+        how=how,
+        teacher=teacher,
+        pictures=_picture_segments(learn) if teacher == "pictures" else None,
+    )
+    place = next(place for place, one in enumerate(everything) if one is recording)
+    return energies.cut_stream(streams[place], recording, context.trust(calibration))
+
+
+def _picture_segments(recordings: Iterable[Recording]) -> list[list[tuple[int, int]]]:
+    pictures = [cast(Pictures, one.pictures) for one in recordings]
+    return [picture_segments(one.samples, one.features, GRID) for one in pictures]
+
+
+@method(PRODUCT, "boundaries", f"the product's: `{UNDIVIDED}`, divided at boundaries that rests have taught")
+def _rests(recording: Recording, context: Context) -> Prediction:
+    return _cut_by_boundaries(recording, context, "rests")
+
+
+@method(f"{PRODUCT}_velocity", "boundaries", "the same of the tracked motion, without a tokenizer")
+def _rests_velocity(recording: Recording, context: Context) -> Prediction:
+    return _cut_by_tracked_boundaries(recording, context, "rests")
+
+
+@method(BOUNDARIES, "boundaries", "touching: boundaries alone, taught by rests")
+def _boundaries(recording: Recording, context: Context) -> Prediction:
+    return _cut_by_boundaries(recording, context, "boundaries")
+
+
+@method(f"{BOUNDARIES}_velocity", "boundaries", "the same of the tracked motion, without a tokenizer")
+def _boundaries_velocity(recording: Recording, context: Context) -> Prediction:
+    return _cut_by_tracked_boundaries(recording, context, "boundaries")
+
+
+@method(PICTURES, "boundaries", "touching: boundaries alone, taught by changes of the picture", needs=["pictures"])
+def _boundaries_pictures(recording: Recording, context: Context) -> Prediction:
+    return _cut_by_boundaries(recording, context, "boundaries", "pictures")
+
+
+@method(
+    f"{PICTURES}_velocity",
+    "boundaries",
+    "the same of the tracked motion, without a tokenizer",
+    needs=["pictures"],
+)
+def _boundaries_pictures_velocity(recording: Recording, context: Context) -> Prediction:
+    return _cut_by_tracked_boundaries(recording, context, "boundaries", "pictures")
+
+
 # --- blind ---------------------------------------------------------------------------------------------------------
 
 
 @method("equal_spacing", "blind", f"as many segments as `{PRODUCT}` gives, touching, at equal spacing")
 def _equal_spacing(recording: Recording, context: Context) -> Prediction:
-    count = len(_decoded_motion(recording, context))
+    count = len(_rests(recording, context))
     context.notes.clear()  # they are the other method's
     return list(equal_spacing(count, recording.duration_s)["segments"])
 

@@ -40,7 +40,9 @@ def run(
     for camera in recording_set.cameras:
         tokenizer = tokenizers.get(camera.tokenizer)
         learn = camera.learn if setting == INDUCTIVE else ()
-        context = Context(setting, tokenizer, [item.load for item in learn], streams)
+        context = Context(
+            setting, tokenizer, [item.load for item in learn], streams, [item.load for item in camera.scored]
+        )
         for item in camera.scored:
             place = folder / recording_set.name / setting / item.name
             for name, value in _of_one(item, camera, methods, context, place, say).items():
@@ -54,7 +56,7 @@ def _of_one(
     item: Item, camera: Camera, methods: Sequence[Method], context: Context, place: Path, say: Say
 ) -> dict[str, dict[str, Any]]:
     """All methods on one recording; it is loaded only if something is missing."""
-    learn = [other.content_id for other in camera.learn] if context.setting == INDUCTIVE else []
+    learn = [other.content_id for other in (camera.learn if context.setting == INDUCTIVE else camera.scored)]
     keys = {
         method.name: kept.key_of(
             method.name, context.setting, context.tokenizer.tokenizer_id, item.content_id, learn, sources()

@@ -10,7 +10,7 @@ from statistics import mean
 from typing import Any
 
 from bench.quality import kept
-from bench.quality.methods import CHANGE, METHODS, PRODUCT, REFERENCE
+from bench.quality.methods import BOUNDARIES, CHANGE, METHODS, PICTURES, PRODUCT, REFERENCE
 from bench.quality.predictions import documents
 from bench.quality.sets import RecordingSet, Setting
 from laps.evaluation import (
@@ -43,9 +43,9 @@ PAPER_METRICS: Mapping[str, Metric] = {
 MAP_IOUS = (0.5, 0.75)
 
 COMPARED = (TYPED_05, TYPED_1, BOUNDARY_1, SEGMENT_50)
-FIRSTS = (PRODUCT, CHANGE)  # what is compared with the others
+FIRSTS = (PRODUCT, BOUNDARIES, PICTURES, CHANGE)  # what is compared with the others
 VISUAL = "abd_visual"
-BEST_ENERGY = "best other energy"
+BEST_ENERGY = "best energy"
 EQUAL = "equal spacing at its count"
 METRONOME = "best metronome"
 
@@ -148,7 +148,7 @@ def differences(truths: Sequence[Document], predicted: Mapping[str, Sequence[Doc
         for first in FIRSTS:
             if first not in predicted:
                 continue
-            energies = [name for name in predicted if METHODS[name].kind == "energy" and name not in (first, REFERENCE)]
+            energies = [name for name in predicted if METHODS[name].kind == "energy"]
             rivals: list[tuple[str, str, Sequence[Document]]] = []
             if REFERENCE in predicted:
                 rivals.append((REFERENCE, REFERENCE, predicted[REFERENCE]))
