@@ -67,6 +67,8 @@ REFERENCE_TIMES = DetectorTimes(
 )
 REFERENCE_HYSTERESIS = 0.95
 
+LEAST_TOLD_APART = 0.6  # ends and beginnings from other moments, area under the curve; chance is 0.5
+
 _OTSU_BINS = 256
 _CURVE_POINTS = 101
 _FLOOR_QUANTILE = 0.01  # of the positive energies: what lies below (zeros above all) counts as this much
@@ -321,6 +323,16 @@ def calibrate(
         # Rest decides nothing then: what cannot be told from motion does not matter.
         problems = []
     boundaries = None if learned is None else learned.model
+    undivided = ""
+    if how == "rests" and learned is None:
+        undivided = "too few rests to learn from what boundaries without one look like"
+    elif how == "rests" and learned is not None and min(learned.told_apart) < LEAST_TOLD_APART:
+        # A student that learned nothing would still divide here and there.
+        boundaries = None
+        undivided = (
+            "what lies between rests is not divided: ends and beginnings look like other moments (told apart "
+            f"{learned.told_apart[0]:.2f} and {learned.told_apart[1]:.2f}; chance 0.5)"
+        )
     cuts = [
         cut(energy, stream.code, stream.first, settings, how, boundaries, ended=True)
         for energy, stream in zip(energies, streams, strict=True)
@@ -337,8 +349,8 @@ def calibrate(
             starts_told_apart=learned.told_apart[1],
         )
     ok, message = _judged(problems, diagnostics, touching=how == "boundaries")
-    if how == "rests" and boundaries is None:
-        message += "; too few rests to learn from what boundaries without one look like"
+    if undivided:
+        message += f"; {undivided}"
     return Calibration(
         camera=camera,
         tokenizer_id=tokenizers[0],

@@ -72,7 +72,7 @@ def cut(
 def memory_samples(settings: DetectorSettings, how: Cut, boundaries: BoundaryModel | None) -> int:
     """After a fresh start this many samples earlier, every decision is exact."""
     if how == "boundaries" and boundaries is not None:
-        # A grid cut looks a block ahead for boundaries, and a primitive is at most two blocks long.
+        # A grid cut looks for boundaries on either side, as far as a third of the longest primitive.
         return settings.smoothing_samples + 4 * settings.block_samples + 2 * boundaries.lookahead_samples
     return settings.memory_samples
 
@@ -145,7 +145,8 @@ def _touching(
 ) -> list[Detection]:
     smoothed = smooth(energy, settings)
     active = smoothed > settings.theta_on
-    ahead, block = boundaries.lookahead_samples, settings.block_samples
+    # Between two boundaries without a grid cut lie less than three blocks.
+    ahead, block = boundaries.lookahead_samples, 2 * settings.block_samples // 3
     found: list[Detection] = []
     for low, high in stretches((codes >= 0) & np.isfinite(energy)):
         closed = ended or high < len(codes)

@@ -290,6 +290,74 @@ def test_other_rates_work() -> None:
     assert calibration.diagnostics.active_share == pytest.approx(active.mean(), abs=0.1)
 
 
+def shift_of_codes(seed: int, *, recurring: bool) -> tuple[LatentStream, np.ndarray]:
+    """A stream whose codes begin and end actions in their own way, or are drawn at random, and the codes' motion."""
+    energy, active = workday(seed, minutes=20)
+    rng = np.random.default_rng(seed)
+    code = np.where(active, rng.integers(9, 30, len(energy)), 0)
+    edges = np.flatnonzero(np.diff(active.astype(int)))
+    if recurring:
+        for start, end in zip(edges[::2] + 1, edges[1::2] + 1, strict=True):
+            code[start : start + 5] = rng.integers(1, 5, len(code[start : start + 5]))
+            code[end - 3 : end] = rng.integers(5, 9, 3)
+    motion = rng.normal(0, 1, (30, 16, 2)) * (np.arange(30) > 0)[:, None, None]
+    motion[1:5, :, 0] += 2.0
+    motion[5:9, :, 0] -= 2.0
+    return make_stream(energy, code=code), motion
+
+
+def test_boundaries_are_learned_where_the_motion_of_the_codes_is_known() -> None:
+    stream, motion = shift_of_codes(7, recurring=True)
+    plain = calibrate([stream], camera="cam1", decoded_motion=motion, how="energy")
+    divided = calibrate([stream], camera="cam1", decoded_motion=motion)
+    assert (plain.cut, plain.boundaries) == ("energy", None)
+    assert divided.cut == "rests" and divided.boundaries is not None, divided.message
+    assert divided.settings == plain.settings and divided.calibration_id != plain.calibration_id
+    assert divided.diagnostics.teacher == "rests"
+    assert divided.diagnostics.ends_taught == plain.diagnostics.segment_count
+    assert divided.diagnostics.ends_told_apart is not None and divided.diagnostics.ends_told_apart > 0.8
+    touching = calibrate([stream], camera="cam1", decoded_motion=motion, how="boundaries")
+    assert touching.cut == "boundaries" and touching.diagnostics.segment_count > 10
+    # The paper's energy, and tokenizers whose codes have no motion of their own, are cut as the paper does.
+    assert calibrate([stream], camera="cam1", form="latent_action", decoded_motion=motion).cut == "energy"
+    assert calibrate([stream], camera="cam1").cut == "energy"
+
+
+def test_where_ends_look_like_anything_else_nothing_is_divided() -> None:
+    stream, motion = shift_of_codes(7, recurring=False)
+    calibration = calibrate([stream], camera="cam1", decoded_motion=motion)
+    assert calibration.cut == "rests" and calibration.boundaries is None
+    assert "look like other moments" in calibration.message
+    told_apart = (calibration.diagnostics.ends_told_apart, calibration.diagnostics.starts_told_apart)
+    assert min(value for value in told_apart if value is not None) < 0.6
+
+
+def test_too_few_rests_leave_the_energy_and_say_so() -> None:
+    energy, active = workday(8, minutes=1)
+    motion = np.random.default_rng(0).normal(0, 1, (2, 16, 2))
+    stream = make_stream(energy[:250], code=active[:250].astype(int))
+    calibration = calibrate([stream], camera="cam1", decoded_motion=motion)
+    assert calibration.boundaries is None
+    assert "too few rests to learn" in calibration.message
+    with pytest.raises(CalibrationError, match="too few rests"):
+        calibrate([stream], camera="cam1", decoded_motion=motion, how="boundaries")
+
+
+def test_cuts_that_lack_what_they_need_are_refused() -> None:
+    stream = make_stream(workday(5, minutes=1)[0])
+    motion = np.ones((1, 4, 2))
+    with pytest.raises(InputError, match="energy, rests, boundaries"):
+        calibrate([stream], camera="cam1", how="scissors")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="rests, pictures"):
+        calibrate([stream], camera="cam1", decoded_motion=motion, how="boundaries", teacher="books")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="must be known"):
+        calibrate([stream], camera="cam1", how="boundaries")
+    with pytest.raises(InputError, match="keyframes"):
+        calibrate([stream], camera="cam1", decoded_motion=motion, how="boundaries", teacher="pictures")
+    with pytest.raises(InputError, match="keyframes"):
+        calibrate([stream], camera="cam1", decoded_motion=motion, teacher="pictures", pictures=[[]])
+
+
 def test_wrong_choices_are_refused() -> None:
     stream = make_stream(workday(5, minutes=1)[0])
     other = LatentStream(**{**vars(stream), "tokenizer_id": "t111111111111"})
@@ -307,10 +375,8 @@ def test_wrong_choices_are_refused() -> None:
 
 
 def small_calibration() -> Calibration:
-    energy, active = workday(6, minutes=3)
-    motion = np.zeros((2, 4, 2))
-    motion[1, 0] = 3.0
-    return calibrate([make_stream(energy, code=active.astype(int))], camera="cam1", decoded_motion=motion)
+    stream, motion = shift_of_codes(6, recurring=True)
+    return calibrate([stream], camera="cam1", decoded_motion=motion)
 
 
 def test_a_calibration_survives_a_round_trip() -> None:
@@ -318,6 +384,9 @@ def test_a_calibration_survives_a_round_trip() -> None:
     text = calibration.to_json()
     again = Calibration.from_json(text)
     assert again.to_json() == text == small_calibration().to_json()
+    assert again.cut == "rests" and again.boundaries is not None and calibration.boundaries is not None
+    np.testing.assert_array_equal(again.boundaries.weights, calibration.boundaries.weights)
+    assert again.boundaries.lookahead_samples == calibration.boundaries.lookahead_samples
     assert again.calibration_id == calibration.calibration_id
     assert len(calibration.calibration_id) == 13 and calibration.calibration_id[0] == "c"
     assert again.settings == calibration.settings

@@ -9,13 +9,14 @@ import pyarrow as pa
 import pytest
 
 from laps import tables
+from laps.boundaries import BoundaryModel
 from laps.calibration import Calibration, Diagnostics
-from laps.detector import Detector, DetectorSettings, DetectorTimes
-from laps.energy import series
+from laps.cutting import Cut
+from laps.detector import DetectorSettings, DetectorTimes
 from laps.errors import InputError, ModelMismatchError, NotProcessedError
 from laps.evaluation import evaluate
 from laps.latent import LatentStream
-from laps.segments import make_segment_id, primitives, segment_file, segment_hour, segment_rows
+from laps.segments import detections, make_segment_id, primitives, segment_file, segment_hour, segment_rows
 from laps.timegrid import CameraHour, SampleGrid, parse_utc
 
 GRID = SampleGrid()
@@ -23,7 +24,10 @@ HOUR = CameraHour("cam1", parse_utc("2026-11-21T05:00:00Z"))
 FIRST, STOP = GRID.hour_samples(HOUR.hour_ns)
 
 
-def make_calibration(settings: DetectorSettings | None = None, camera: str = "cam1") -> Calibration:
+def make_calibration(
+    settings: DetectorSettings | None = None, camera: str = "cam1", how: Cut = "energy"
+) -> Calibration:
+    weights = np.random.default_rng(0).normal(0, 1, (1920, 40)).astype(np.float32)
     return Calibration(
         camera=camera,
         tokenizer_id="t000000000000",
@@ -36,6 +40,8 @@ def make_calibration(settings: DetectorSettings | None = None, camera: str = "ca
         diagnostics=Diagnostics(
             sample_count=1, null_count=0, minutes=1, spans=[], segment_count=0, segments_per_minute=0, active_share=0
         ),
+        cut=how,
+        boundaries=None if how == "energy" else BoundaryModel(weights, 0.0, 9.0, 8),
     )
 
 
@@ -70,8 +76,7 @@ def random_energy(length: int, seed: int) -> np.ndarray:
 
 def rows_of(energy: np.ndarray, calibration: Calibration, first: int = 0) -> list[dict]:
     stream = make_stream(energy, first)
-    detector = Detector(calibration.settings)
-    found = [*detector.push(series(stream, calibration), first), *detector.flush()]
+    found = detections([stream], calibration, ended=True)
     return segment_rows(primitives(found, stream.code, first, calibration, GRID), calibration, release="r1").to_pylist()
 
 
@@ -137,8 +142,21 @@ def test_ids_tell_models_apart_and_are_stable() -> None:
     assert len(others | {make_segment_id(*base)}) == 6
 
 
-def test_hours_together_equal_one_pass_over_the_recording() -> None:
-    calibration = make_calibration()
+def test_learned_boundaries_are_not_delayed_by_the_smoother() -> None:
+    calibration = make_calibration(how="rests")
+    rows = rows_of(random_energy(20_000, 5), calibration, FIRST)
+    assert {row["end_reason"] for row in rows} >= {"rest", "boundary"}
+    for row, after in pairwise(rows):
+        if row["end_reason"] == "boundary":
+            assert row["end_time"] == after["start_time"]
+            assert row["end_time"].timestamp() == pytest.approx(row["end_sample"] / 10 - 0.05, abs=2e-6)
+            assert row["codes"][-1] == (row["end_sample"] - 1) % 1920
+            assert after["codes"][0] == after["start_sample"] % 1920
+
+
+@pytest.mark.parametrize("how", ["energy", "rests", "boundaries"])
+def test_hours_together_equal_one_pass_over_the_recording(how: Cut) -> None:
+    calibration = make_calibration(how=how)
     hours = [HOUR, HOUR.next, HOUR.next.next]
     energy = random_energy(3 * 36_000, 11)
     energy[35_990:36_300] = 2.0  # over the first boundary
@@ -154,7 +172,7 @@ def test_hours_together_equal_one_pass_over_the_recording() -> None:
         first, stop = GRID.hour_samples(hour.hour_ns)
         assert all(first <= sample < stop for sample in part["decided_sample"].to_pylist())
     whole = make_stream(energy, FIRST)
-    found = Detector(calibration.settings).push(series(whole, calibration), FIRST)
+    found = detections([whole], calibration, ended=False)
     expected = segment_rows(primitives(found, whole.code, FIRST, calibration, GRID), calibration, release="r1")
     assert expected.num_rows > 1000
     together = pa.concat_tables(parts)
