@@ -34,6 +34,7 @@ class Options:
         only_missing: skip hours whose tables are there already, and newer than what they are made from.
         workers: runs at once.
         preset, train_minutes, seed: for the models, where this call makes them.
+        cut, teacher: of the calibrations that this call makes (:mod:`laps.cutting`, :mod:`laps.boundaries`).
         k: number of clusters, where this call fits them; None: 6, or a third of the primitives if that is less.
         resources: run configuration of Dagster resources.
     """
@@ -43,6 +44,8 @@ class Options:
     workers: int = 1
     preset: str = "full"
     train_minutes: float = 60.0
+    cut: str = "rests"
+    teacher: str = "rests"
     k: int | None = 6
     seed: int = 0
     resources: dict[str, Any] = field(default_factory=dict)
@@ -144,7 +147,8 @@ class Backfill:
         release = self._release_with_tokenizer()
         for camera in sorted({hour.camera for hour in self.hours}):
             if camera not in release.calibrations:
-                self._step("calibrate", camera)
+                config = {"cut": self.options.cut, "teacher": self.options.teacher}
+                self._step("calibrate", camera, ops={"segmenter_calibration": {"config": config}})
         release = self.registry.release(release.name)
         calibrated = [hour for hour in self._over() if hour.camera in release.calibrations]
         if release.cluster_model is None:

@@ -294,6 +294,15 @@ def test_train_segment_and_evaluate_one_file(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("evaluate", recording.with_suffix(".truth.json"), found, "--tolerance", "1")
     assert code == 0
     assert "metronome" in out and "typed" in out
+    # For work that never rests: touching primitives, and what taught their boundaries.
+    code, _, err = run(
+        "segment", recording, "--model", model, "--out", found, "--cut", "boundaries", "--teacher", "pictures"
+    )
+    assert code == 0, err
+    document = json.loads(found.read_text())
+    assert document["segmentation_params"]["cut"] == "boundaries"
+    assert {s["end_reason"] for s in document["segments"]} <= {"boundary", "maximum", "gap"}
+    run("segment", recording, "--model", model, "--out", found)
     # What cannot be read is said before the tracking.
     code, _, err = run("segment", recording, "--model", model, "--calibration", tmp_path / "no.json")
     assert code == 1 and f"{tmp_path / 'no.json'}: the file cannot be read" in err

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import pytest
 from laps import tables
 from laps.calibration import Calibration
 from laps.errors import InputError, NotProcessedError
+from laps.latent import LatentStream
+from laps.segments import detections
 from laps.simulation import SCENARIOS, record
 from laps.single import encode_recording, read_recording, segment_recording, track_recording
 from laps.timegrid import NS_PER_S, CameraHour, SampleGrid, from_datetime, parse_utc
@@ -139,6 +142,39 @@ def test_the_hourly_split_equals_one_pass(processed: Backfill, store: Store) -> 
         assert (from_datetime(row["start_time"]) - START) / NS_PER_S == pytest.approx(segment["start_sec"], abs=1e-6)
         assert (from_datetime(row["end_time"]) - START) / NS_PER_S == pytest.approx(segment["end_sec"], abs=1e-6)
         assert row["energy_peak"] == pytest.approx(segment["energy_peak"], rel=1e-6)
+
+
+def test_a_draft_that_cuts_without_rests_fits_its_hours_together(processed: Backfill, store: Store) -> None:
+    """Taught by changes of the picture: primitives touch, across the hour too, and are those of one pass."""
+    registry = ModelRegistry(store)
+    draft = registry.open_draft("without rests", registry.current(), before=CALIBRATION)
+    hours = [CameraHour.parse(f"cam1|{hour}") for hour in (FIRST, SECOND)]
+    options = Options(release=draft.name, only_missing=True, cut="boundaries", teacher="pictures", k=2, workers=2)
+    lines: list[str] = []
+    backfill = Backfill(store, hours, options, Progress(report=lines.append))
+    try:
+        release = backfill.run()
+        assert not backfill.progress.failures, "\n".join(lines)
+        found = registry.folder(CALIBRATION, release.calibrations["cam1"]) / CALIBRATION_FILE
+        calibration = Calibration.from_json(found.read_text())
+        assert (calibration.cut, calibration.diagnostics.teacher) == ("boundaries", "pictures")
+        streams = [
+            LatentStream.from_table(store.read_partition(tables.LATENT_STREAM, hour, release.require(TOKENIZER)))
+            for hour in (*hours, hours[-1].next)
+        ]
+        rows = [
+            row
+            for hour in (*hours, hours[-1].next)
+            for row in store.read_partition(tables.SEGMENTS, hour, release.name).to_pylist()
+        ]
+        whole = detections(streams, calibration, ended=False)
+        assert [(row["start_sample"], row["end_sample"]) for row in rows] == [
+            (one.start_sample, one.end_sample) for one in whole
+        ]
+        assert len(rows) >= 5 and {row["end_reason"] for row in rows} <= {"boundary", "gap", "maximum"}
+        assert any(row["end_time"] == after["start_time"] for row, after in pairwise(rows))
+    finally:
+        registry.discard(draft.name)
 
 
 def test_running_an_hour_again_gives_the_same_bytes(processed: Backfill, store: Store) -> None:

@@ -35,7 +35,12 @@ _ENERGY_NAMES = {
     "velocity": ("speed of the tracked points", "px per sample step"),
     "prequantized": ("change of the latent vector before quantization", "no unit"),
 }
-_END_REASONS = {"rest": "came to rest", "gap": "footage or tracks ended", "maximum": "cut at the longest length"}
+_END_REASONS = {
+    "rest": "came to rest",
+    "boundary": "passed into the next without a rest",
+    "gap": "footage or tracks ended",
+    "maximum": "cut at the longest length",
+}
 _NULL_REASONS = {
     "no_footage": "no footage",
     "window_start": "too soon after a gap",

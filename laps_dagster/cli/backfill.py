@@ -25,6 +25,13 @@ from laps_dagster.cli.places import existing_store
 @click.option("--preset", type=click.Choice(["full", "small"]), default="full", show_default=True,
               help="Size of the tokenizer, where one is trained first.")  # fmt: skip
 @click.option("--train-minutes", type=float, default=60.0, show_default=True, help="Longest training time.")
+@click.option("--cut", type=click.Choice(["energy", "rests", "boundaries"]), default="rests", show_default=True,
+              help="How cameras that are calibrated first are cut. energy: between rests, as in the paper; rests: the "
+              "same, divided where boundaries without rest were learned; boundaries: by these alone, for work that "
+              "never rests.")  # fmt: skip
+@click.option("--teacher", type=click.Choice(["rests", "pictures"]), default="rests", show_default=True,
+              help="What boundaries are learned from with --cut boundaries: rests, or changes of the picture, for "
+              "work that rests inside of actions and not between them.")  # fmt: skip
 @click.option("--clusters", "k", type=click.IntRange(1), default=6, show_default=True,
               help="Number of clusters, where they are fitted first.")  # fmt: skip
 def backfill(
@@ -38,6 +45,8 @@ def backfill(
     workers: int,
     preset: str,
     train_minutes: float,
+    cut: str,
+    teacher: str,
     k: int,
 ) -> None:
     """Process recorded hours: observe, segment, report.
@@ -58,6 +67,8 @@ def backfill(
     )
     if new_release and release:
         raise click.UsageError("give --release or --new-release, not both")
+    if teacher == "pictures" and cut != "boundaries":
+        raise click.UsageError("--teacher pictures goes with --cut boundaries")
     if dry_run:
         planned = Backfill(store, hours, Options(release=release, only_missing=only == "missing"), Progress(click.echo))
         for hour, stages in planned.plan().items():
@@ -74,6 +85,8 @@ def backfill(
         workers=workers,
         preset=preset,
         train_minutes=train_minutes,
+        cut=cut,
+        teacher=teacher,
         k=k,
     )
     try:
