@@ -1,4 +1,4 @@
-"""The action primitives: from where the energy rises to where it falls.
+"""The action primitives: from where the energy rises to where it falls, or from one learned boundary to the next.
 
 The detector (paper section 3.1.2) is one causal pass. An hour replays the hour before as warm-up and keeps what is
 decided in its own samples, so any hourly split gives the same primitives as one pass over the whole recording.

@@ -363,7 +363,9 @@ LATENT_STREAM = Table(
 
 SEGMENTS = Table(
     name="segments",
-    description="The action primitives: from where the energy rises to where it falls.",
+    description=(
+        "The action primitives: from where the energy rises to where it falls, divided where one passes into the next."
+    ),
     key=("segment_id",),
     model_level="release",
     columns=(

@@ -125,6 +125,8 @@ def test_too_little_teaches_nothing() -> None:
     lessons = lessons_of_rests(energy_of(codes), codes, 0, SETTINGS, touching=False)
     assert learn(lessons[:1], RATE_HZ, teacher="rests", touching=False, table=table()) is None
     assert learn([], RATE_HZ, teacher="rests", touching=True, table=table()) is None
+    same = np.zeros((N_CODES, 0))
+    assert learn(lessons * 20, RATE_HZ, teacher="rests", touching=False, table=same) is None
     with pytest.raises(InputError, match="rests, pictures"):
         learn(lessons, RATE_HZ, teacher="books", touching=False, table=table())  # type: ignore[arg-type]
 
