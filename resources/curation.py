@@ -6,8 +6,8 @@ The steps come in that order, and :class:`Chosen` says how many primitives each 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from laps.errors import InputError, ModelMismatchError, NotProcessedError
@@ -63,6 +63,8 @@ class Selection:
     def query(self) -> str:
         """The SQL that selects the primitives, in order of time."""
         conditions = []
+        if self.split not in (None, "time", "recording"):
+            raise InputError(f"there is no split by {self.split!r}", fix="Split by time or by recording.")
         if self.where is not None and self.sql is not None:
             raise InputError("a condition and a query cannot both select", fix="Put the condition into the query.")
         if self.where is not None:
@@ -138,6 +140,15 @@ class Chosen:
     def funnel(self) -> str:
         """The counts in words."""
         return _in_words(self.counts)
+
+
+def selection_of(options: Mapping[str, Any]) -> Selection:
+    """A selection from plain values, as a run's configuration or a command gives them; other keys are passed over."""
+    known = {field.name for field in fields(Selection)}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items() if name in known
+    }
+    return Selection(**given)
 
 
 def choose(store: Store, release: Release, selection: Selection) -> Chosen:

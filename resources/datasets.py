@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laps.errors import InputError
-from laps.export.card import CARD_JSON, CardFacts
+from laps.errors import InputError, StoreError
+from laps.export.card import CARD_JSON, CHECKSUMS, CardFacts
 from laps.export.items import Progress, Summary
 from laps.export.lapa import write_lapa
 from laps.export.lerobot import write_lerobot
@@ -61,6 +62,14 @@ class Format:
                     f"there is no {option} to choose in {self.name}",
                     fix=f"Leave it out, or use {' or '.join(formats)}.",
                 )
+
+
+def format_of(options: Mapping[str, Any]) -> Format:
+    """A format from the plain values of a run's configuration; other keys are passed over."""
+    size = options.get("size_px")
+    if size is not None and len(size) != 2:
+        raise InputError(f"a size is a width and a height, not {size}")
+    return Format(options["format"], None if size is None else (size[0], size[1]), options.get("codes_per_line"))
 
 
 def write_dataset(
@@ -173,6 +182,18 @@ def dataset_path(name: str, version: str) -> str:
     return f"{DATASETS}/{name}/{version}"
 
 
+def dataset_key(name: str, version: str) -> str:
+    """The partition key of a data set, ``<name>/<version>``."""
+    return dataset_path(name, version).removeprefix(f"{DATASETS}/")
+
+
+def parse_key(key: str) -> tuple[str, str]:
+    """Inverse of :func:`dataset_key`."""
+    name, _, version = key.partition("/")
+    dataset_path(name, version)
+    return name, version
+
+
 def versions(store: Store, name: str) -> list[str]:
     """The versions of a data set that are whole, in order."""
     folder = f"{dataset_path(name, 'v1').rpartition('/')[0]}/"
@@ -203,33 +224,49 @@ def publish(store: Store, folder: Path, name: str, version: str) -> str:
 
     Raises:
         InputError: the version is there already.
+        StoreError: another run was writing the same version.
     """
     path = check_new(store, name, version)
     for left in store.files(path):  # of a run that did not finish
         store.delete(left)
     card = folder / CARD_JSON
-    content = card.read_bytes()
+    content, sums = card.read_bytes(), (folder / CHECKSUMS).read_bytes()
     card.unlink()
     store.put_folder(folder, path)
+    mine = sorted(f"{path}/{file.relative_to(folder).as_posix()}" for file in folder.rglob("*") if file.is_file())
+    if store.files(path) != mine or store.read_bytes(f"{path}/{CHECKSUMS}") != sums:
+        raise StoreError(
+            "another run was writing the same version", where=store.url(path), fix="Run one of them again, alone."
+        )
     # Last, and only if nobody else was faster: what makes it a data set.
     if not store.create(f"{path}/{CARD_JSON}", content):
         check_new(store, name, version)
     return path
 
 
-def export(
-    store: Store, release: Release, selection: Selection, form: Format, *, name: str, version: str
-) -> tuple[Chosen, Summary, dict[str, Any], str]:
-    """Choose, write and publish a data set.
+@dataclass(frozen=True)
+class Export:
+    """A data set in the store.
 
-    Returns:
-        what was chosen, what was written, the card, and the path below the store's root.
+    Attributes:
+        chosen: the primitives that were chosen.
+        summary: what was written of them.
+        card: its card.
+        path: where it lies, below the store's root.
     """
+
+    chosen: Chosen
+    summary: Summary
+    card: dict[str, Any]
+    path: str
+
+
+def export(store: Store, release: Release, selection: Selection, form: Format, *, name: str, version: str) -> Export:
+    """Choose, write and publish a data set; errors as :func:`choose`, :func:`write_dataset` and :func:`publish`."""
     check_new(store, name, version)
     chosen = choose(store, release, selection)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "dataset"
         summary = write_dataset(store, release, chosen, form, folder, name=f"{name} {version}")
         card = json.loads((folder / CARD_JSON).read_text(encoding="utf-8"))
-        path = publish(store, folder, name, version)
-    return chosen, summary, card, path
+        return Export(chosen, summary, card, publish(store, folder, name, version))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import dagster as dg
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -22,15 +23,28 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laps.errors import InputError, ModelMismatchError
+from assets.partitions import DATASETS
+from assets.vla_dataset import vla_dataset
+from laps.errors import InputError, ModelMismatchError, StoreError
 from laps.export.card import sha256
 from laps.export.lerobot import VIDEO_KEY
 from laps.reference_files import read_segments_json
 from laps.tables import CLIPS, SEGMENTS
 from laps.timegrid import NS_PER_S, CameraHour, from_datetime, parse_utc
 from laps_dagster.cli.main import main
+from resources.configured import StoreResource
 from resources.curation import Selection, choose
-from resources.datasets import FORMATS, Format, write_dataset
+from resources.datasets import (
+    FORMATS,
+    Format,
+    dataset_key,
+    next_version,
+    parse_key,
+    publish,
+    versions,
+    write_dataset,
+)
+from resources.release import ReleaseResource
 from resources.store import Store, rows_table
 from tests.export_store import CLUSTER_COUNT, FPS, GRID, SECONDS, TOKENIZER_ID, ExportStore, make_export_store
 from tests.videos import read_number
@@ -402,3 +416,111 @@ def test_the_command_refuses_before_it_works(run: Run, tmp_path: Path) -> None:
         found, _, err = run("export", *arguments)
         assert (found, says in err) == (code, True), err
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+# --- in the store, through Dagster -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dagster(fresh: ExportStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExportStore:
+    """A copy of the store with a Dagster instance of its own."""
+    monkeypatch.setenv("LAPS_STORE", fresh.store.root)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    return fresh
+
+
+def test_a_name_puts_a_data_set_into_the_store(run: Run, dagster: ExportStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAPS_STORE", dagster.store.root)  # not the store of `run`
+    arguments = ("--format", "webdataset", "--cluster", 1, "--per-cluster", 3, "--split", "time", "--guard", 0)
+    code, out, err = run("export", "--name", "screws", *arguments)
+    assert code == 0, err
+    assert "5 matched, 5 with a clip, 3 after balance, 3 after the split" in out
+    path = Path(dagster.store.full_path("datasets/screws/v1"))
+    assert str(path) in out
+    card = json.loads((path / "dataset_card.json").read_text())
+    assert card["name"] == "screws v1" and card["contents"]["primitives"] == 3
+    for line in (path / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split("  ")
+        assert sha256(path / name) == digest
+    before = tree(path)
+    code, _, err = run("export", "--name", "screws", "--version", "v1")
+    assert code == 1 and "a version never changes" in err and "the next one is v2" in err
+    assert tree(path) == before and versions(dagster.store, "screws") == ["v1"]
+
+
+def test_the_asset_reports_and_refuses(dagster: ExportStore) -> None:
+    def materialize(key: str, **config: Any) -> dg.ExecuteInProcessResult:
+        with dg.DagsterInstance.ephemeral() as instance:
+            instance.add_dynamic_partitions(DATASETS, [key])
+            return dg.materialize(
+                [vla_dataset],
+                resources={"store": StoreResource(root=dagster.store.root), "release": ReleaseResource()},
+                partition_key=key,
+                instance=instance,
+                run_config={"ops": {"vla_dataset": {"config": config}}},
+                raise_on_error=True,
+            )
+
+    result = materialize("screws/v1", format="segments", split="recording", guard_s=0.0)
+    (event,) = result.get_asset_materialization_events()
+    metadata = event.step_materialization_data.materialization.metadata
+    assert metadata["dagster/row_count"].value == 15
+    assert metadata["selection"].value == "15 matched, 15 with a clip, 15 after the split"
+    tasks = metadata["tasks"].value
+    assert isinstance(tasks, dg.TableMetadataValue)
+    assert {one.data["task"]: one.data["primitives"] for one in tasks.records} == {
+        f"cluster {cluster}": 5 for cluster in range(CLUSTER_COUNT)
+    }
+    for key, config, says in (
+        ("screws/v1", {"format": "segments"}, "a version never changes"),
+        ("screws/v2", {"format": "segments", "where": "false"}, "nothing is selected"),
+        ("screws/v2", {"format": "mp4"}, "no format of data sets"),
+        ("Screws/v1", {"format": "segments"}, "cannot be a data set's name"),
+        ("screws", {"format": "segments"}, "cannot be a data set's version"),
+    ):
+        with pytest.raises(InputError, match=says):
+            materialize(key, **config)
+    assert versions(dagster.store, "screws") == ["v1"]
+
+
+def test_a_data_set_is_there_whole_or_not_at_all(
+    fresh: ExportStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = fresh.store
+    chosen = choose(store, fresh.release, Selection())
+    for name in ("one", "two"):
+        write_dataset(store, fresh.release, chosen, Format("segments"), tmp_path / name, name="screws v1")
+    whole = tree(tmp_path / "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "create", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            publish(store, tmp_path / "one", "screws", "v1")
+    assert store.files("datasets/screws/v1")
+    assert versions(store, "screws") == [] and next_version(store, "screws") == "v1"
+    store.write_bytes("datasets/screws/v1/of-another-selection.json", b"{}")
+    assert publish(store, tmp_path / "two", "screws", "v1") == "datasets/screws/v1"
+    assert tree(Path(store.full_path("datasets/screws/v1"))) == whole
+    assert versions(store, "screws") == ["v1"] and next_version(store, "screws") == "v2"
+
+
+def test_of_two_runs_of_a_version_none_publishes_a_mixture(
+    fresh: ExportStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = fresh.store
+    for camera in ("a", "b"):
+        chosen = choose(store, fresh.release, Selection(cameras=(camera,)))
+        write_dataset(store, fresh.release, chosen, Format("segments"), tmp_path / camera, name="screws v1")
+    real = store.put_folder
+
+    def both(folder: Path, path: str) -> None:
+        real(folder, path)
+        real(tmp_path / "b", path)
+
+    monkeypatch.setattr(store, "put_folder", both)
+    with pytest.raises(StoreError, match="another run was writing"):
+        publish(store, tmp_path / "a", "screws", "v1")
+
+
+@given(name=st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True), number=st.integers(1, 10**6))
+def test_partition_keys_of_data_sets_are_read_back(name: str, number: int) -> None:
+    assert parse_key(dataset_key(name, f"v{number}")) == (name, f"v{number}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from laps.errors import InputError
+from laps.errors import InputError, NotProcessedError
 from laps_dagster.cli.places import check_output_folder, existing_store
 
 FORMATS = ("lerobot", "webdataset", "lapa", "segments")
@@ -87,25 +87,25 @@ def export(
     data set is a new folder; with --name alone it is made by the asset vla_dataset and lies in the store, below
     datasets/NAME/VERSION. The same selection and seed give the same bytes.
     """
-    from resources.curation import Selection
-    from resources.datasets import Format
-
     if out is None and name is None:
         raise click.UsageError("give --out FOLDER, or --name NAME to put the data set into the store")
     if out is not None and version is not None:
         raise click.UsageError("--version is of data sets in the store: give it with --name and without --out")
-    selection, chosen_form = Selection(**options), Format(form, size_px, codes_per_line)
+    options |= {"format": form, "size_px": size_px, "codes_per_line": codes_per_line}
     if out is not None:
-        _into_folder(selection, chosen_form, out, name or "primitives", release)
+        _into_folder(options, out, name or "primitives", release)
+    elif name is not None:
+        _into_store(options, name, version, release)
 
 
-def _into_folder(selection: Any, form: Any, out: Path, name: str, release: str) -> None:
+def _into_folder(options: dict[str, Any], out: Path, name: str, release: str) -> None:
     from tqdm import tqdm
 
-    from resources.curation import choose
-    from resources.datasets import write_dataset
+    from resources.curation import choose, selection_of
+    from resources.datasets import format_of, write_dataset
     from resources.models import ModelRegistry
 
+    selection, form = selection_of(options), format_of(options)
     store = existing_store()
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise InputError(
@@ -124,3 +124,45 @@ def _into_folder(selection: Any, form: Any, out: Path, name: str, release: str) 
     if len(summary.skipped) > 10:
         click.echo(f"left out {len(summary.skipped) - 10} more: see the card", err=True)
     click.echo(f"{len(summary.written)} primitives, {summary.frames} frames, {summary.codes} codes: {out}")
+
+
+def _into_store(options: dict[str, Any], name: str, version: str | None, release: str) -> None:
+    from assets.partitions import DATASETS
+    from laps_dagster.instance import open_instance
+    from laps_dagster.runs import Runner, Task
+    from resources.curation import selection_of
+    from resources.datasets import check_new, dataset_key, format_of, next_version
+    from resources.models import ModelRegistry
+
+    store = existing_store()
+    # What can be seen to be wrong now needs no run.
+    selection_of(options).query()
+    format_of(options)
+    source = ModelRegistry(store).to_read(release or None)
+    version = version or next_version(store, name)
+    check_new(store, name, version)
+    key = dataset_key(name, version)
+    with open_instance() as instance:
+        instance.add_dynamic_partitions(DATASETS, [key])
+    config = {
+        option: list(value) if isinstance(value, tuple) else value
+        for option, value in options.items()
+        if value is not None
+    }
+    task = Task(
+        "export",
+        key,
+        ops={"vla_dataset": {"config": config}},
+        resources={"release": {"config": {"name": source.name}}},
+    )
+    with Runner(notice=click.echo) as runner:
+        (outcome,) = runner.run_all([task])
+    if not outcome.ok:
+        raise NotProcessedError(f"{outcome.task} failed: {outcome.error}", where=store.root)
+    found = outcome.metadata["vla_dataset"]
+    click.echo(f"release {source.name}: {found['selection']}")
+    if found["left_out"]:
+        click.echo(f"{found['left_out']} primitives were left out: see the card", err=True)
+    click.echo(
+        f"{found['dagster/row_count']} primitives, {found['frames']} frames, {found['codes']} codes: {found['path']}"
+    )
