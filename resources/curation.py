@@ -113,6 +113,7 @@ _COLUMNS = (
     "start_time",
     "end_time",
     "cluster_id",
+    "action_name",
     "codes",
     "tokenizer_id",
     "calibration_id",
@@ -310,6 +311,7 @@ def _items(store: Store, rows: Iterable[dict[str, Any]], clips: dict[str, dict[s
                 clip_start_ns=from_datetime(clip["first_frame_time"]),
                 lead_in_s=clip["lead_in_s"],
                 frame_count=clip["frame_count"],
+                text=row["action_name"],
                 recording_id=clip["recording_id"],
                 tokenizer_id=row["tokenizer_id"],
             )

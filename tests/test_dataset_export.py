@@ -5,11 +5,9 @@ from __future__ import annotations
 import gc
 import io
 import json
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -45,25 +43,11 @@ from resources.datasets import (
     write_dataset,
 )
 from resources.release import ReleaseResource
-from resources.store import Store, rows_table
-from tests.export_store import CLUSTER_COUNT, FPS, GRID, SECONDS, TOKENIZER_ID, ExportStore, make_export_store
+from resources.store import rows_table
+from tests.export_store import CLUSTER_COUNT, FPS, GRID, SECONDS, TOKENIZER_ID, ExportStore
 from tests.videos import read_number
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> ExportStore:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
-        return make_export_store(tmp_path_factory.mktemp("datasets"))
-
-
-@pytest.fixture
-def fresh(made: ExportStore, tmp_path: Path) -> ExportStore:
-    """A copy of the store, which the test may spoil."""
-    shutil.copytree(made.store.root, tmp_path / "fresh")
-    return replace(made, store=Store(str(tmp_path / "fresh")))
 
 
 @pytest.fixture
