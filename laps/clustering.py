@@ -51,8 +51,8 @@ class ClusterModel:
         next_id: the lowest number that no cluster has ever had.
         tokenizer_id: tokenizer of the embeddings.
         embedder_id: embedder of the embeddings.
-        previous_id: the model whose numbers were matched; None where there was none. A number below that model's
-            ``next_id`` was taken over from it: the cluster is the same.
+        previous_id: the model whose numbers were matched, None where there was none. A number that both have is the
+            same cluster: new clusters get numbers that no model of this line has used.
     """
 
     mean: np.ndarray

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from laps.errors import InputError
 from laps.tables import CLUSTER_NAMES
@@ -40,27 +39,19 @@ class ClusterName:
 def name_files(store: Store, cluster_model_id: str) -> dict[int, str]:
     """For each cluster that was named, by its number, the file below the store's root with the name that holds.
 
-    It is the model's own, else that of the nearest model before it from which the number was taken over.
+    It is the model's own, else that of the nearest model before it in the line from which numbers were taken over.
     """
     named: dict[str, dict[int, str]] = defaultdict(dict)
     for path in store.files(CLUSTER_NAMES.name, ".parquet"):
         folder, _, file = path.removeprefix(f"{CLUSTER_NAMES.name}/").rpartition("/")
         named[folder.removeprefix(f"{CLUSTER_NAMES.model_level}=")][int(file.removesuffix(".parquet"))] = path
     found: dict[int, str] = {}
-    if not named:
-        return found
-    about = _about(store, cluster_model_id)
-    model_id: str | None = cluster_model_id
-    below: int | None = None  # numbers from here on were given after the model that is looked at
+    model_id: str | None = cluster_model_id if named else None
     while model_id is not None:
+        # A number is never given twice in a line of models, so the same number is the same cluster.
         for number, path in named[model_id].items():
-            if below is None or number < below:
-                found.setdefault(number, path)
-        model_id = about.get("previous_id")
-        if model_id is not None:
-            about = _about(store, model_id)
-            next_id = int(about.get("next_id", 0))
-            below = next_id if below is None else min(below, next_id)
+            found.setdefault(number, path)
+        model_id = _previous(store, model_id)
     return dict(sorted(found.items()))
 
 
@@ -109,10 +100,11 @@ def name_cluster(store: Store, release: Release, cluster_id: int, action_name: s
     store.write_table(CLUSTER_NAMES, path, rows_table(CLUSTER_NAMES, [row]))
 
 
-def _about(store: Store, cluster_model_id: str) -> dict[str, Any]:
-    """The cluster model's settings; none where the store has no such model any more."""
+def _previous(store: Store, cluster_model_id: str) -> str | None:
+    """The model that a cluster model took numbers over from; None where there is none, or it is not there any more."""
     path = f"models/{CLUSTER_MODEL}/{cluster_model_id}/{CLUSTER_MODEL_FILE}"
-    return dict(store.read_json(path)) if store.exists(path) else {}
+    previous_id = store.read_json(path).get("previous_id") if store.exists(path) else None
+    return None if previous_id is None else str(previous_id)
 
 
 def _numbers(store: Store, release: Release) -> list[int]:
