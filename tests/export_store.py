@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from laps.clips import cut_clip
 from laps.clustering import ClusterModel
 from laps.detector import DetectorTimes
 from laps.tables import CLIPS, CLUSTER_ASSIGNMENTS, CLUSTERS, SEGMENT_EMBEDDINGS, SEGMENTS
-from laps.timegrid import CameraHour, SampleGrid, parse_utc, to_datetime
+from laps.timegrid import NS_PER_S, CameraHour, SampleGrid, from_datetime, parse_utc, to_datetime
 from resources.models import (
     CALIBRATION,
     CALIBRATION_FILE,
@@ -51,12 +52,27 @@ class ExportStore:
     Attributes:
         store: the store.
         release: its only release, a draft.
-        rows: for each primitive its row of `segments`, with `cluster_id`, `recording_id` and `video` (the file).
+        rows: for each primitive its row of `segments`, with `cluster_id`, `recording_id`, `recording_start_ns` and
+            `video` (the file).
     """
 
     store: Store
     release: Release
     rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def frames_of(row: dict[str, Any]) -> list[int]:
+    """Numbers of the recording's frames with start <= time < end of a primitive."""
+    begin = row["recording_start_ns"]
+    start_ns, end_ns = from_datetime(row["start_time"]), from_datetime(row["end_time"])
+    return [n for n in range(SECONDS * FPS) if start_ns <= begin + Fraction(n * NS_PER_S, FPS) < end_ns]
+
+
+def picture_of(row: dict[str, Any], place: int) -> int:
+    """Number of the frame on which the motion of a code begins: the newest at the sample before, or the first."""
+    time_ns = (row["start_sample"] + place - 1) * GRID.step_ns - row["recording_start_ns"]
+    inside = frames_of(row)
+    return max([n for n in inside if Fraction(n * NS_PER_S, FPS) <= time_ns], default=inside[0])
 
 
 def make_cluster_model(seed: int = 0, **changes: Any) -> ClusterModel:
@@ -188,7 +204,8 @@ def _fill_hour(
             "calibration_id": release.calibrations[hour.camera],
         }
         segments.append(row)
-        made.rows.append(row | {"cluster_id": cluster, "recording_id": recording_id, "video": video})
+        of_recording = {"recording_id": recording_id, "recording_start_ns": recording_start_ns, "video": video}
+        made.rows.append(row | of_recording | {"cluster_id": cluster})
         assigned.append(
             of | {"cluster_id": cluster, "centroid_distance": 0.1, "cluster_model_id": release.cluster_model}
         )

@@ -8,7 +8,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ from resources.datasets import (
 )
 from resources.release import ReleaseResource
 from resources.store import rows_table
-from tests.export_store import CLUSTER_COUNT, FPS, GRID, SECONDS, TOKENIZER_ID, ExportStore
+from tests.export_store import CLUSTER_COUNT, GRID, TOKENIZER_ID, ExportStore, frames_of, picture_of
 from tests.videos import read_number
 
 Run = Callable[..., tuple[int, str, str]]
@@ -72,26 +71,6 @@ def chosen_ids(made: ExportStore, **selection: Any) -> set[str]:
 
 def by_id(made: ExportStore) -> dict[str, dict[str, Any]]:
     return {row["segment_id"]: row for row in made.rows}
-
-
-def recording_start_ns(row: dict[str, Any]) -> int:
-    """From the hour and the recording: the second of camera a begins at ten past."""
-    text = "2026-11-21T06:10:00Z" if row["start_time"].hour == 6 else "2026-11-21T05:00:00Z"
-    return parse_utc(text)
-
-
-def frames_of(row: dict[str, Any]) -> list[int]:
-    """Numbers of the recording's frames with start <= time < end."""
-    begin = recording_start_ns(row)
-    start_ns, end_ns = from_datetime(row["start_time"]), from_datetime(row["end_time"])
-    return [n for n in range(SECONDS * FPS) if start_ns <= begin + Fraction(n * NS_PER_S, FPS) < end_ns]
-
-
-def picture_of(row: dict[str, Any], place: int) -> int:
-    """Number of the frame on which the motion of a code begins: the newest at the sample before, or the first."""
-    time_ns = (row["start_sample"] + place - 1) * GRID.step_ns - recording_start_ns(row)
-    inside = frames_of(row)
-    return max([n for n in inside if Fraction(n * NS_PER_S, FPS) <= time_ns], default=inside[0])
 
 
 def numbers_in(source: Any) -> list[int]:
@@ -342,7 +321,7 @@ def test_segments_files_are_those_of_the_reference(made: ExportStore, run: Run, 
         for segment in document["segments"]:
             row = rows[segment["segment_id"]]
             assert file.name == f"{row['recording_id']}_segments.json" and document["video"] == row["video"].name
-            begin = recording_start_ns(row)
+            begin = row["recording_start_ns"]
             assert segment["start_sec"] * NS_PER_S == pytest.approx(from_datetime(row["start_time"]) - begin)
             assert segment["end_sec"] * NS_PER_S == pytest.approx(from_datetime(row["end_time"]) - begin)
             codes = json.loads((tmp_path / "set/codes" / f"{row['segment_id']}.codes.json").read_text())
