@@ -2,6 +2,7 @@
 # make test          linters, type checker, tests
 # make dev           the Dagster UI on what the demo or a backfill made
 # make bench         the benchmarks of bench/
+# make check-lerobot an export read back by lerobot, in an environment of its own (a large download)
 # make docs          docs/tables.md, from the table schemas
 # make install       only the installation, into .venv
 
@@ -9,8 +10,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# lerobot wants an older torch than this project, so it never shares an environment with it.
+LEROBOT := .venv-lerobot
 
-.PHONY: install demo test lint dev bench docs clean
+.PHONY: install demo test lint dev bench docs clean check-lerobot
 
 install: $(INSTALLED)
 
@@ -37,6 +40,16 @@ dev: install
 
 bench: install
 	$(BIN)/python -m bench.stages
+
+check-lerobot: install $(LEROBOT)/.installed
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		$(BIN)/python -m tests.check_lerobot.write_export "$$folder" && \
+		$(LEROBOT)/bin/python tests/check_lerobot/read_export.py "$$folder"
+
+$(LEROBOT)/.installed:
+	$(PYTHON) -m venv $(LEROBOT)
+	$(LEROBOT)/bin/pip install --quiet 'lerobot==0.4.4'
+	@touch $@
 
 docs: install
 	$(BIN)/python -m laps.dictionary docs/tables.md

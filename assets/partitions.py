@@ -15,6 +15,7 @@ from laps.timegrid import HOUR_KEY_FORMAT, CameraHour, to_datetime
 from resources.settings import first_hour_ns
 
 CAMERAS = "cameras"
+DATASETS = "datasets"
 
 cameras = dg.DynamicPartitionsDefinition(name=CAMERAS)
 hours = dg.HourlyPartitionsDefinition(
@@ -23,6 +24,8 @@ hours = dg.HourlyPartitionsDefinition(
     timezone="UTC",
     end_offset=1,  # the hour that is running is a partition too
 )
+# A data set's name and version, as `screws/v1`.
+datasets = dg.DynamicPartitionsDefinition(name=DATASETS)
 camera_hours = dg.MultiPartitionsDefinition({"camera": cameras, "hour": hours})
 
 with warnings.catch_warnings():

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from laps.errors import StoreError
-from laps.tables import CLUSTER_ASSIGNMENTS, CLUSTERS, SEGMENTS, TABLES, Column, Table
+from laps.tables import CLUSTER_ASSIGNMENTS, CLUSTER_NAMES, CLUSTERS, SEGMENTS, TABLES, Column, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,6 +45,7 @@ _HIVE_TYPES = {
     "hour": "INTEGER",
     "tokenizer": "VARCHAR",
     "release": "VARCHAR",
+    "cluster_model": "VARCHAR",
 }
 
 _DATE = Column("date", "date", "UTC date of the camera hour whose file holds the row.")
@@ -59,8 +60,8 @@ def _from(table: Table, name: str, rename: str | None = None, nullable: bool | N
 PRIMITIVES = Table(
     name="primitives",
     description=(
-        "One row for each action primitive: when and where, its latent action sequence, cluster, the cluster's "
-        "coherence, its clip, and the models that made it. The table to begin with."
+        "One row for each action primitive: when and where, its latent action sequence, cluster, the cluster's name "
+        "and coherence, its clip, and the models that made it. The table to begin with."
     ),
     key=("segment_id",),
     model_level="release",
@@ -71,6 +72,7 @@ PRIMITIVES = Table(
         _from(SEGMENTS, "end_time"),
         _from(SEGMENTS, "duration_s"),
         _from(CLUSTER_ASSIGNMENTS, "cluster_id", nullable=True),
+        _from(CLUSTER_NAMES, "action_name"),
         _from(CLUSTER_ASSIGNMENTS, "centroid_distance", nullable=True),
         _from(SEGMENTS, "codes"),
         _from(SEGMENTS, "energy_mean"),
@@ -162,12 +164,19 @@ def view_sql(table: Table, files: Sequence[str], absent: Iterable[str] = ()) -> 
     return f"CREATE VIEW {_name(table.name)} AS SELECT {columns} {source}"
 
 
-def primitives_sql(root: str) -> str:
-    """``CREATE VIEW primitives``; ``root`` is what clip paths are relative to."""
+def primitives_sql(root: str, cluster_model: str | None = None) -> str:
+    """``CREATE VIEW primitives``.
+
+    Args:
+        root: what clip paths are relative to.
+        cluster_model: the cluster model for which the view ``cluster_names`` holds; other rows stay without a name.
+    """
+    named = quote(cluster_model or "")
     # The partition columns are part of the join, so that a filter on camera, date or hour prunes every side's files.
     same_hour = "{0}.segment_id = s.segment_id AND {0}.camera = s.camera AND {0}.date = s.date AND {0}.hour = s.hour"
     sources = {
         "cluster_id": "a.cluster_id",
+        "action_name": "n.action_name",
         "centroid_distance": "a.centroid_distance",
         "clip": f"{quote(root.rstrip('/') + '/')} || c.clip_path",
         "cluster_icss": "k.icss_mean",
@@ -185,7 +194,8 @@ def primitives_sql(root: str) -> str:
         f"CREATE VIEW primitives AS SELECT {columns} FROM segments s "
         f"LEFT JOIN cluster_assignments a ON {same_hour.format('a')} "
         f"LEFT JOIN clips c ON {same_hour.format('c')} "
-        "LEFT JOIN clusters k ON k.cluster_id = a.cluster_id AND k.cluster_model_id = a.cluster_model_id"
+        "LEFT JOIN clusters k ON k.cluster_id = a.cluster_id AND k.cluster_model_id = a.cluster_model_id "
+        f"LEFT JOIN cluster_names n ON n.cluster_id = a.cluster_id AND a.cluster_model_id = {named}"
     )
 
 
@@ -227,7 +237,10 @@ def create_views(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequ
 
 
 def finish_views(
-    connection: duckdb.DuckDBPyConnection, root: str, broken: Mapping[str, duckdb.Error] | None = None
+    connection: duckdb.DuckDBPyConnection,
+    root: str,
+    broken: Mapping[str, duckdb.Error] | None = None,
+    cluster_model: str | None = None,
 ) -> None:
     """Make ``primitives`` and the comments, after :func:`create_views`.
 
@@ -236,6 +249,7 @@ def finish_views(
         root: where the store lies; clip paths become ``<root>/<clip_path>``.
         broken: tables that could not be opened, and why. Reading one raises an error that
             :func:`unreadable_file` understands; the other tables are not affected.
+        cluster_model: the cluster model whose clusters the view ``cluster_names`` names.
     """
     placeholders = []
     for name, error in (broken or {}).items():
@@ -248,7 +262,7 @@ def finish_views(
         connection.execute(f"CREATE TABLE {placeholder} ({declared})")
         connection.execute(f"CREATE VIEW {_name(name)} AS SELECT * FROM {placeholder}")
         placeholders.append(placeholder)
-    connection.execute(primitives_sql(root))
+    connection.execute(primitives_sql(root, cluster_model))
     for table in (*TABLES.values(), PRIMITIVES):
         connection.execute("; ".join(comments_sql(table)))
     connection.execute("; ".join(comments_sql(PARTITIONS, "TABLE")))

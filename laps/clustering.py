@@ -51,6 +51,8 @@ class ClusterModel:
         next_id: the lowest number that no cluster has ever had.
         tokenizer_id: tokenizer of the embeddings.
         embedder_id: embedder of the embeddings.
+        previous_id: the model whose numbers were matched, None where there was none. A number that both have is the
+            same cluster: new clusters get numbers that no model of this line has used.
     """
 
     mean: np.ndarray
@@ -60,6 +62,7 @@ class ClusterModel:
     next_id: int
     tokenizer_id: str
     embedder_id: str
+    previous_id: str | None = None
 
     @property
     def k(self) -> int:
@@ -135,12 +138,14 @@ class ClusterModel:
         }
 
     def _config_json(self) -> str:
-        config = {
+        config: dict[str, str | int] = {
             "format": _FORMAT,
             "next_id": self.next_id,
             "tokenizer_id": self.tokenizer_id,
             "embedder_id": self.embedder_id,
         }
+        if self.previous_id is not None:  # left out, so that a first model has the id that it always had
+            config["previous_id"] = self.previous_id
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
 
@@ -222,7 +227,8 @@ def fit(
         else:
             previous_labels = np.full(len(values), -1)
     ids, next_id, kept = _numbers(index, k, previous, previous_labels)
-    model = ClusterModel(mean, scale, centroids, ids, next_id, tokenizer_id, embedder_id)
+    previous_id = None if previous is None else previous.cluster_model_id
+    model = ClusterModel(mean, scale, centroids, ids, next_id, tokenizer_id, embedder_id, previous_id)
     old_ids = set() if previous is None else set(previous.cluster_ids.tolist())
     return ClusterFit(
         model=model,

@@ -33,6 +33,8 @@ def layout(table: Table) -> str:
         return (
             f"`{table.name}/camera=<camera>/<first part of recording_id>.parquet`, one for each file that was offered"
         )
+    if table.partitioned == "cluster":
+        return f"`{table.name}/cluster_model=<id>/<cluster_id>.parquet`"
     if table.partitioned == "release":
         return f"`{table.name}/release=<name>/part-0.parquet`"
     return _LAYOUT[table.model_level].format(name=table.name)

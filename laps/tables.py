@@ -51,8 +51,10 @@ class Table:
         name: name of the table, of its folder in the store and of its view in the catalog.
         description: one paragraph for the data dictionary.
         columns: columns stored in the files, in order.
-        partitioned: ``"camera_hour"`` (``camera=/date=/hour=``) or ``"release"`` (one file for a release).
-        model_level: the folder above the partition that names the models: None, ``"tokenizer"`` or ``"release"``.
+        partitioned: ``"camera_hour"`` (``camera=/date=/hour=``), ``"camera"`` (one file for a recording), ``"release"``
+            (one file for a release) or ``"cluster"`` (one file for a cluster).
+        model_level: the folder above the partition that names the models: None, ``"tokenizer"``, ``"release"`` or
+            ``"cluster_model"``.
         key: columns whose values identify a row.
     """
 
@@ -501,6 +503,26 @@ CLUSTERS = Table(
     ),
 )
 
+CLUSTER_NAMES = Table(
+    name="cluster_names",
+    description=(
+        "What people call the clusters (`laps name`). A name belongs to the numbers of one cluster model and carries "
+        "over to a later one where that took the cluster's number over. In the catalog: the names that hold for the "
+        "release, one row for each cluster that has or had one."
+    ),
+    key=("cluster_model_id", "cluster_id"),
+    partitioned="cluster",
+    model_level="cluster_model",
+    columns=(
+        Column("cluster_id", "int32", "Cluster number."),
+        Column(
+            "action_name", "string", "What its cluster is called; null where the name was taken away.", nullable=True
+        ),
+        Column("named_at", "timestamp", "When it was named, UTC."),
+        Column("cluster_model_id", "string", "Cluster model under whose numbers it was named: hash of its content."),
+    ),
+)
+
 EVALUATION = Table(
     name="evaluation",
     description=(
@@ -597,6 +619,7 @@ TABLES: dict[str, Table] = {
         VISUAL_FEATURES,
         CLUSTER_ASSIGNMENTS,
         CLUSTERS,
+        CLUSTER_NAMES,
         EVALUATION,
     )
 }

@@ -23,6 +23,7 @@ from assets.segment_embeddings import segment_embeddings
 from assets.segmenter_calibration import segmenter_calibration
 from assets.segments import segments
 from assets.visual_features import visual_features
+from assets.vla_dataset import vla_dataset
 from laps_dagster.executor import identified_process
 from laps_dagster.jobs import JOBS
 from laps_dagster.sensors import new_cameras
@@ -43,6 +44,7 @@ ASSETS = (
     cluster_assignments,
     icss_report,
     catalog,
+    vla_dataset,
     evaluation,
 )
 

@@ -27,6 +27,20 @@ train_tokenizer = _job("train_tokenizer", ("motion_tokenizer",), "Train a motion
 calibrate = _job("calibrate", ("segmenter_calibration",), "Find the thresholds of one camera.")
 fit_clusters = _job("fit_clusters", ("cluster_model",), "Fit the clusters of the draft release.")
 publish = _job("publish", ("icss_report", "catalog"), "Coherence, report and catalog views.")
+export = _job("export", ("vla_dataset",), "A data set for training, into the store.")
 evaluate = _job("evaluate", ("evaluation",), "Scores against truth, where a recording has it beside it.")
 
-JOBS = (observe, segment, track, encode, cut, assign, train_tokenizer, calibrate, fit_clusters, publish, evaluate)
+JOBS = (
+    observe,
+    segment,
+    track,
+    encode,
+    cut,
+    assign,
+    train_tokenizer,
+    calibrate,
+    fit_clusters,
+    publish,
+    export,
+    evaluate,
+)

@@ -84,7 +84,9 @@ def execute(task: Task, threads: int | None = None, run_id: str | None = None) -
         if event.asset_key is None:
             continue
         metadata[event.asset_key.to_user_string()] = {
-            name: value.value for name, value in entries.items() if not isinstance(value, dg.MarkdownMetadataValue)
+            name: value.value
+            for name, value in entries.items()
+            if not isinstance(value, dg.MarkdownMetadataValue | dg.TableMetadataValue)
         }
     return Outcome(task, result.success, result.run_id, "" if result.success else _why(result), metadata)
 

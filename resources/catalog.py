@@ -29,7 +29,8 @@ from fsspec.spec import AbstractFileSystem
 
 from laps import catalog
 from laps.errors import InputError, StoreError
-from laps.tables import TABLES
+from laps.tables import CLUSTER_NAMES, TABLES
+from resources.names import name_files
 from resources.store import PART, Store
 
 if TYPE_CHECKING:
@@ -72,13 +73,15 @@ def open_catalog(store: Store, release: str | None = None) -> duckdb.DuckDBPyCon
     chosen = registry.release(release) if release else registry.current()
     if chosen is None:
         return connect(store)
-    return connect(store, release=chosen.name, tokenizer=chosen.tokenizer)
+    return connect(store, release=chosen.name, tokenizer=chosen.tokenizer, cluster_model=chosen.cluster_model)
 
 
-def connect(store: Store, *, release: str | None = None, tokenizer: str | None = None) -> duckdb.DuckDBPyConnection:
-    """The catalog's connection for a release's name and its tokenizer's id; see :func:`open_catalog`."""
+def connect(
+    store: Store, *, release: str | None = None, tokenizer: str | None = None, cluster_model: str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """The catalog's connection for a release's name and the ids of its models; see :func:`open_catalog`."""
     for attempt in range(_ATTEMPTS):
-        files = catalog_files(store, release=release, tokenizer=tokenizer)
+        files = catalog_files(store, release=release, tokenizer=tokenizer, cluster_model=cluster_model)
         connection = _connection(store)
         broken = catalog.create_views(connection, files)
         paths = [path for error in broken.values() if (path := catalog.file_in(error))]
@@ -86,19 +89,26 @@ def connect(store: Store, *, release: str | None = None, tokenizer: str | None =
             connection.close()
             continue
         # One broken file must not take the other tables away: its own table says what is wrong when it is read.
-        catalog.finish_views(connection, store.root, broken)
+        catalog.finish_views(connection, store.root, broken, cluster_model)
         _lock(connection, store)
         return connection
     raise AssertionError("unreachable")
 
 
-def catalog_files(store: Store, *, release: str | None = None, tokenizer: str | None = None) -> dict[str, list[str]]:
-    """For each table the files (paths or URLs) that its view reads: those of one release and its tokenizer."""
+def catalog_files(
+    store: Store, *, release: str | None = None, tokenizer: str | None = None, cluster_model: str | None = None
+) -> dict[str, list[str]]:
+    """For each table the files (paths or URLs) that its view reads: those of one release and its models."""
     files: dict[str, list[str]] = {}
     for table in TABLES.values():
-        model = {None: None, "release": release, "tokenizer": tokenizer}[table.model_level]
+        model = {None: None, "release": release, "tokenizer": tokenizer, "cluster_model": cluster_model}[
+            table.model_level
+        ]
         if table.model_level is not None and model is None:
             files[table.name] = []
+            continue
+        if table is CLUSTER_NAMES:
+            files[table.name] = [store.url(path) for path in name_files(store, model or "").values()]
             continue
         suffix = ".parquet" if table.partitioned == "camera" else PART
         try:

@@ -34,6 +34,7 @@ ENCODER = "encoder"
 CLUSTER_MODEL = "cluster_model"
 
 CALIBRATION_FILE = "calibration.json"
+CLUSTER_MODEL_FILE = "clusters.json"
 
 # In the order in which they are made.
 SLOTS = (TOKENIZER, CALIBRATION, EMBEDDER, ENCODER, CLUSTER_MODEL)
@@ -101,13 +102,13 @@ class Release:
         return str(filled)
 
     def model_of(self, table: Table) -> str | None:
-        """The folder above a table's partitions: the release's name, its tokenizer's id, or None where there is none.
+        """The folder above a table's partitions: the release's name, the id of one of its models, or None.
 
-        NotProcessedError where the table is kept by tokenizer and the release has none yet.
+        NotProcessedError where the table is kept by a model that the release does not have yet.
         """
         if table.model_level is None:
             return None
-        return self.name if table.model_level == "release" else self.require(TOKENIZER)
+        return self.name if table.model_level == "release" else self.require(table.model_level)
 
 
 @contextmanager
@@ -378,15 +379,13 @@ class ModelRegistry:
 
     def _check_made_together(self, release: Release) -> None:
         """Raise unless all models are there, and were made with those that the release holds."""
-        from laps.clustering import CONFIG_FILE
-
         made_with = {TOKENIZER: release.require(TOKENIZER), EMBEDDER: release.require(EMBEDDER)}
         for slot, model_id in made_with.items():
             self._check_has(release, slot, model_id)
         for camera, calibration_id in sorted(release.calibrations.items()):
             self._check_made_with(release, CALIBRATION, calibration_id, CALIBRATION_FILE, (TOKENIZER,), camera)
         cluster_model_id = release.require(CLUSTER_MODEL)
-        self._check_made_with(release, CLUSTER_MODEL, cluster_model_id, CONFIG_FILE, (TOKENIZER, EMBEDDER))
+        self._check_made_with(release, CLUSTER_MODEL, cluster_model_id, CLUSTER_MODEL_FILE, (TOKENIZER, EMBEDDER))
 
     def _check_has(self, release: Release, slot: str, model_id: str, camera: str | None = None) -> None:
         if not self.has(slot, model_id):

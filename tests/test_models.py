@@ -418,5 +418,7 @@ def test_a_release_knows_the_folder_above_its_partitions(registry: ModelRegistry
         release.model_of(LATENT_STREAM)
     registry.fill(release, TOKENIZER, "t1")
     release = registry.release(release.name)
+    registry.fill(release, CLUSTER_MODEL, "k1")
+    release = registry.release(release.name)
     models = {table.model_level: release.model_of(table) for table in TABLES.values()}
-    assert models == {None: None, "tokenizer": "t1", "release": "r1"}
+    assert models == {None: None, "tokenizer": "t1", "release": "r1", "cluster_model": "k1"}

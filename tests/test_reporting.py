@@ -28,6 +28,7 @@ from resources.embeddings import by_part, read_embeddings, read_hour_embeddings,
 from resources.models import (
     CALIBRATION,
     CLUSTER_MODEL,
+    CLUSTER_MODEL_FILE,
     EMBEDDER,
     ENCODER,
     TOKENIZER,
@@ -144,7 +145,7 @@ def release(store: Store) -> Release:
 
 
 def test_clusters_are_saved_where_promotion_looks() -> None:
-    assert CONFIG_FILE == "clusters.json"
+    assert CONFIG_FILE == CLUSTER_MODEL_FILE == "clusters.json"
 
 
 def test_all_hours_that_belong_together_are_reported(store: Store) -> None:

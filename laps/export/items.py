@@ -22,6 +22,7 @@ from laps.timegrid import NS_PER_S, format_utc
 from laps.video import TimedFrame, decode, probe
 
 SPLITS = ("train", "validation")
+Progress = Callable[["ExportItem"], None]
 # A sample without a frame as young as this has no picture, unless frames come that seldom (as in sampling).
 _MAX_AGE_NS = NS_PER_S // 4
 _NS_PER_US = 1000
@@ -169,6 +170,14 @@ def in_order(items: Iterable[ExportItem]) -> list[ExportItem]:
             fix="Select the primitives of one tokenizer (column tokenizer_id).",
         )
     return ordered
+
+
+def watched(items: Iterable[ExportItem], progress: Progress | None) -> Iterator[ExportItem]:
+    """The primitives; ``progress`` is told each when the next one is asked for, so when it has been dealt with."""
+    for item in items:
+        yield item
+        if progress is not None:
+            progress(item)
 
 
 def open_clip(item: ExportItem) -> tuple[BinaryIO, int]:

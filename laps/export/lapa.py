@@ -20,7 +20,17 @@ import cv2
 from laps.errors import InputError, MediaError
 from laps.export.card import CardFacts, write_card
 from laps.export.folder import new_folder
-from laps.export.items import ExportItem, Summary, even_size, fitted, frame_size, in_order, sampled_frames
+from laps.export.items import (
+    ExportItem,
+    Progress,
+    Summary,
+    even_size,
+    fitted,
+    frame_size,
+    in_order,
+    sampled_frames,
+    watched,
+)
 
 PROMPT = "<s> You are a helpful assistant. USER: What action should the robot take to `{task}` ASSISTANT:"
 FIELDS = "[instruction],[vision],delta"  # no loss on what stands in brackets
@@ -36,6 +46,7 @@ def write_lapa(
     prompt: str = PROMPT,
     size_px: tuple[int, int] | None = None,
     card: CardFacts | None = None,
+    progress: Progress | None = None,
 ) -> Summary:
     """Write ``train.jsonl``, ``validation.jsonl`` (where there are such primitives) and ``images/<segment_id>/``.
 
@@ -50,6 +61,7 @@ def write_lapa(
         prompt: the instruction; ``{task}`` stands for the primitive's task.
         size_px: width and height of the pictures; None leaves each as it is.
         card: adds a data set card.
+        progress: told each primitive that was written or left out.
 
     Raises:
         InputError: nothing is selected, a code is outside the vocabulary, an option is out of range.
@@ -72,7 +84,7 @@ def write_lapa(
     with new_folder(out) as folder:
         files: dict[str, TextIO] = {}
         try:
-            for item in ordered:
+            for item in watched(ordered, progress):
                 try:
                     pictures = _pictures(item, codes_per_line, size_px)
                 except MediaError as error:

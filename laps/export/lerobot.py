@@ -24,7 +24,17 @@ from numpy.typing import NDArray
 from laps.errors import InputError, MediaError
 from laps.export.card import CardFacts, write_card
 from laps.export.folder import new_folder
-from laps.export.items import ExportItem, Summary, even_size, fitted, frame_size, in_order, sampled_frames
+from laps.export.items import (
+    ExportItem,
+    Progress,
+    Summary,
+    even_size,
+    fitted,
+    frame_size,
+    in_order,
+    sampled_frames,
+    watched,
+)
 from laps.export.stats import PictureStats, scalar_stats
 
 VIDEO_KEY = "observation.images.workstation"
@@ -57,6 +67,7 @@ def write_lerobot(
     data_file_mb: float = 100,
     video_file_mb: float = 200,
     card: CardFacts | None = None,
+    progress: Progress | None = None,
 ) -> Summary:
     """Write the data set: ``meta/``, ``data/`` and ``videos/``.
 
@@ -69,6 +80,7 @@ def write_lerobot(
         data_file_mb: a table's file takes no further episode beyond this size.
         video_file_mb: the same of a video's file.
         card: adds a data set card.
+        progress: told each primitive that was written or left out.
 
     Raises:
         InputError: nothing is selected, or the clips differ in size and ``size_px`` is not given.
@@ -84,7 +96,7 @@ def write_lerobot(
         video = _VideoFiles(folder, ordered[0].rate_hz, crf, int(video_file_mb * 1e6))
         episodes = _Episodes(folder, native=size_px is None)
         try:
-            for item in ordered:
+            for item in watched(ordered, progress):
                 try:
                     size_px = _add_episode(item, size_px, data, video, episodes)
                 except MediaError as error:

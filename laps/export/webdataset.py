@@ -25,7 +25,18 @@ import numpy as np
 from laps.errors import InputError, MediaError
 from laps.export.card import CardFacts, write_card
 from laps.export.folder import new_folder
-from laps.export.items import ExportItem, Summary, clip_frames, even_size, fitted, frame_size, in_order, open_clip
+from laps.export.items import (
+    ExportItem,
+    Progress,
+    Summary,
+    clip_frames,
+    even_size,
+    fitted,
+    frame_size,
+    in_order,
+    open_clip,
+    watched,
+)
 from laps.timegrid import NS_PER_S, format_utc
 
 _TAR_BLOCK = 512
@@ -39,6 +50,7 @@ def write_webdataset(
     shard_bytes: int = 256 * 1024 * 1024,
     samples_per_shard: int = 10_000,
     card: CardFacts | None = None,
+    progress: Progress | None = None,
 ) -> Summary:
     """Write ``train-000000.tar`` … and ``validation-000000.tar`` ….
 
@@ -48,6 +60,7 @@ def write_webdataset(
         shard_bytes: a shard takes no further sample that would make it larger; a larger sample stands alone.
         samples_per_shard: most samples in a shard.
         card: adds a data set card.
+        progress: told each primitive that was written or left out.
 
     Raises:
         InputError: nothing is selected, or an option is out of range.
@@ -57,7 +70,7 @@ def write_webdataset(
         raise InputError("a shard must have room for a sample", fix="Give positive shard_bytes and samples_per_shard.")
     summary = Summary("webdataset", options={"shard_bytes": shard_bytes, "samples_per_shard": samples_per_shard})
     with new_folder(out) as folder:
-        for split, members in groupby(in_order(items), key=lambda item: item.split):
+        for split, members in groupby(watched(in_order(items), progress), key=lambda item: item.split):
             with _Shards(folder, split, shard_bytes, samples_per_shard) as shards:
                 for item in members:
                     try:

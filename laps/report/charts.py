@@ -78,6 +78,8 @@ def chip(cluster_id: int | None) -> str:
 def tip_of(item: Primitive) -> str:
     """What hovering over a primitive tells."""
     cluster = "no cluster" if item.cluster_id is None else f"cluster {item.cluster_id}"
+    if item.action_name:
+        cluster += f" ({item.action_name})"
     return (
         f"{cluster} · {item.camera} · {day(item.start_ns)} {clock(item.start_ns, True)}–{clock(item.stop_ns, True)} "
         f"UTC · {item.duration_s:.1f} s · {item.segment_id}"
@@ -258,10 +260,11 @@ def _marker(cluster_id: int, x: float, y: float, r: float, tip: str, segment_id:
     return f'<path d="M{x:.1f} {y - q:.1f}l{q} {2 * q}h-{2 * q}z" {common}/>'
 
 
-def legend(cluster_ids: Sequence[int]) -> str:
-    """Buttons that show one cluster at a time."""
+def legend(names: Mapping[int, str | None]) -> str:
+    """Buttons that show one cluster at a time, with its name where it has one."""
     buttons = "".join(
-        f'<button type="button" data-cluster="{cluster_id}">{chip(cluster_id)}</button>' for cluster_id in cluster_ids
+        f'<button type="button" data-cluster="{cluster_id}">{chip(cluster_id)} {escape(name or "")}</button>'
+        for cluster_id, name in names.items()
     )
     return f'<div class="legend">{buttons}</div>'
 
@@ -295,7 +298,8 @@ def coherence(clusters: Sequence[ClusterFigures]) -> str:
         interval = (
             f"{item.ci_low:.2f} to {item.ci_high:.2f}" if item.ci_low is not None and item.ci_high is not None else "–"
         )
-        tip = f"cluster {item.cluster_id}: {icss:.3f}, 95% interval {interval}"
+        named = f" ({item.action_name})" if item.action_name else ""
+        tip = f"cluster {item.cluster_id}{named}: {icss:.3f}, 95% interval {interval}"
         tip += f", random pairs {number(item.baseline, 3)}"
         lines.append(
             f'<div class="line" data-tip="{escape(tip)}">{chip(item.cluster_id)}<span class="track">{marks}</span>'

@@ -82,6 +82,7 @@ class Primitive:
     duration_s: float
     cluster_id: int | None
     distance: float | None = None
+    action_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class ClusterFigures:
     ci_high: float | None
     baseline: float | None
     encoder_id: str | None
+    action_name: str | None = None
 
 
 @dataclass
@@ -213,8 +215,8 @@ def clusters(connection: duckdb.DuckDBPyConnection) -> list[ClusterFigures]:
             FROM primitives WHERE cluster_id IS NOT NULL GROUP BY cluster_id
         )
         SELECT cluster_id, coalesce(size, 0), coalesce(durations, []), icss_mean, icss_ci_low, icss_ci_high,
-               baseline_mean, encoder_id
-        FROM sizes FULL JOIN clusters USING (cluster_id) ORDER BY cluster_id
+               baseline_mean, encoder_id, action_name
+        FROM sizes FULL JOIN clusters USING (cluster_id) LEFT JOIN cluster_names USING (cluster_id) ORDER BY cluster_id
     """).fetchall()
     return [ClusterFigures(row[0], row[1], np.array(row[2], np.float64), *row[3:]) for row in found]
 
@@ -449,7 +451,7 @@ def _primitives(
         Primitive(*row)
         for row in connection.execute(
             "SELECT segment_id, camera, epoch_us(start_time) * 1000, epoch_us(end_time) * 1000, duration_s, "
-            f"cluster_id, centroid_distance FROM primitives WHERE {condition} ORDER BY {order}",
+            f"cluster_id, centroid_distance, action_name FROM primitives WHERE {condition} ORDER BY {order}",
             values,
         ).fetchall()
     ]

@@ -149,7 +149,7 @@ def _body(
     add("refused", "What could not be used", _refused(connection))
     if cameras:
         add("energy", "Motion energy over time", _energy(connection, thresholds, energy, clusters))
-        add("map", "Which primitives are alike", _map(connection, map_points))
+        add("map", "Which primitives are alike", _map(connection, map_points, clusters))
         add("coherence", "How coherent the clusters are", _coherence(clusters, scores))
         add("clusters", "The clusters, with examples", _cards(connection, clusters, lengths))
         add("durations", "How long primitives last", _durations(connection, lengths))
@@ -398,7 +398,7 @@ def _energy(
         '<span><i class="grey"></i>no signal</span></div>'
     ]
     if any(item.size for item in clusters):
-        parts.append(charts.legend([item.cluster_id for item in clusters if item.size]))
+        parts.append(charts.legend({item.cluster_id: item.action_name for item in clusters if item.size}))
     for camera in sorted({strip.camera for strip in strips}):
         mine = [strip for strip in strips if strip.camera == camera]
         form = forms.get(camera, "decoded_motion")
@@ -449,7 +449,11 @@ def _forms(connection: duckdb.DuckDBPyConnection, thresholds: Mapping[str, Mappi
 # --- clusters --------------------------------------------------------------------------------------------------
 
 
-def _map(connection: duckdb.DuckDBPyConnection, points: list[tuple[str, int, float, float]]) -> str:
+def _map(
+    connection: duckdb.DuckDBPyConnection,
+    points: list[tuple[str, int, float, float]],
+    clusters: Sequence[ClusterFigures],
+) -> str:
     if not points:
         return ""
     shown = points
@@ -457,11 +461,13 @@ def _map(connection: duckdb.DuckDBPyConnection, points: list[tuple[str, int, flo
         places = np.linspace(0, len(points) - 1, MOST_POINTS).astype(int)
         shown = [points[place] for place in places]
     known = figures.primitives_by_id(connection, [point[0] for point in shown])
+    names = {item.cluster_id: item.action_name for item in clusters}
+    legend = charts.legend({cluster: names.get(cluster) for cluster in sorted({point[1] for point in shown})})
     sample = f" {len(shown):,} of {len(points):,} primitives are drawn." if len(shown) < len(points) else ""
     return (
         "<p>Every mark is a primitive; near means alike in its latent actions. Distances far apart and the two axes "
         f"themselves mean nothing.{sample} Click a number to see one cluster alone, here and above.</p>"
-        f"{charts.cluster_map(shown, known)}{charts.legend(sorted({point[1] for point in shown}))}"
+        f"{charts.cluster_map(shown, known)}{legend}"
     )
 
 
@@ -513,9 +519,11 @@ def _cards(connection: duckdb.DuckDBPyConnection, clusters: Sequence[ClusterFigu
         share = 100 * cluster.size / lengths.size
         middle = seconds(float(np.median(cluster.durations_s)))
         many = "primitive" if cluster.size == 1 else "primitives"
+        title = f": {escape(cluster.action_name)}" if cluster.action_name else ""
         cards.append(
             f'<div class="card" id="cluster-{cluster.cluster_id}"><h3>{chip(cluster.cluster_id)} '
-            f"Cluster {cluster.cluster_id} <small>{cluster.size:,} {many} · {share:.0f}% · median {middle}</small></h3>"
+            f"Cluster {cluster.cluster_id}{title} "
+            f"<small>{cluster.size:,} {many} · {share:.0f}% · median {middle}</small></h3>"
             f'<div class="facts"><div>{score}</div>'
             f"<div>{charts.histogram(cluster.durations_s, edges, charts.colour(cluster.cluster_id), axis=False)}"
             f'<div class="axis-title" style="margin:0">length, s</div></div></div>{"".join(rows)}</div>'

@@ -23,6 +23,8 @@ COMMANDS = {
     "dev": "laps_dagster.cli.dev",
     "sql": "laps_dagster.cli.sql",
     "report": "laps_dagster.cli.report",
+    "name": "laps_dagster.cli.names",
+    "export": "laps_dagster.cli.export",
     "train": "laps_dagster.cli.single",
     "segment": "laps_dagster.cli.single",
     "evaluate": "laps_dagster.cli.single",

@@ -1,0 +1,114 @@
+"""Names that people give to clusters.
+
+A name belongs to a cluster model and one of its numbers, in a file of its own: two people who name different clusters
+never overwrite each other, and a new clustering inherits nothing by accident. A number that a later model took over
+from the one before stands for the same cluster, so its name is looked for there when the model itself has none.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from laps.errors import InputError
+from laps.tables import CLUSTER_NAMES
+from resources.models import CLUSTER_MODEL, CLUSTER_MODEL_FILE, ModelRegistry, Release
+from resources.store import Store, rows_table
+
+MOST_LETTERS = 100
+
+
+@dataclass(frozen=True)
+class ClusterName:
+    """What a cluster is called.
+
+    Attributes:
+        cluster_id: its number.
+        action_name: its name, None where it has none.
+        named_at: when somebody said so, UTC; None where nobody did.
+        cluster_model_id: the cluster model under whose numbers it was said; None where nobody did.
+    """
+
+    cluster_id: int
+    action_name: str | None = None
+    named_at: datetime | None = None
+    cluster_model_id: str | None = None
+
+
+def name_files(store: Store, cluster_model_id: str) -> dict[int, str]:
+    """For each cluster that was named, by its number, the file below the store's root with the name that holds.
+
+    It is the model's own, else that of the nearest model before it in the line from which numbers were taken over.
+    """
+    named: dict[str, dict[int, str]] = defaultdict(dict)
+    for path in store.files(CLUSTER_NAMES.name, ".parquet"):
+        folder, _, file = path.removeprefix(f"{CLUSTER_NAMES.name}/").rpartition("/")
+        named[folder.removeprefix(f"{CLUSTER_NAMES.model_level}=")][int(file.removesuffix(".parquet"))] = path
+    found: dict[int, str] = {}
+    model_id: str | None = cluster_model_id if named else None
+    while model_id is not None:
+        # A number is never given twice in a line of models, so the same number is the same cluster.
+        for number, path in named[model_id].items():
+            found.setdefault(number, path)
+        model_id = _previous(store, model_id)
+    return dict(sorted(found.items()))
+
+
+def cluster_names(store: Store, release: Release) -> list[ClusterName]:
+    """Every cluster of a release with its name, by number."""
+    files = name_files(store, release.require(CLUSTER_MODEL))
+    names = []
+    for number in _numbers(store, release):
+        if number not in files:
+            names.append(ClusterName(number))
+            continue
+        (row,) = store.read_table(CLUSTER_NAMES, files[number]).to_pylist()
+        names.append(ClusterName(**row))
+    return names
+
+
+def name_cluster(store: Store, release: Release, cluster_id: int, action_name: str | None) -> None:
+    """Give a cluster of a release a name, or take it away (None).
+
+    Raises:
+        InputError: the release has no such cluster, or the text is no name.
+    """
+    numbers = _numbers(store, release)
+    if cluster_id not in numbers:
+        raise InputError(
+            f"there is no cluster {cluster_id}",
+            where=f"release {release.name}",
+            fix=f"Its clusters are {', '.join(map(str, numbers))}.",
+        )
+    if action_name is not None:
+        action_name = " ".join(action_name.split())
+        if not action_name or len(action_name) > MOST_LETTERS or not action_name.isprintable():
+            raise InputError(
+                f"{action_name[:MOST_LETTERS]!r} cannot be a cluster's name",
+                fix=f"Use 1 to {MOST_LETTERS} printable characters; --clear takes a name away.",
+            )
+    model_id = release.require(CLUSTER_MODEL)
+    # A name that is taken away is a row as well: without it an earlier model's name would come back.
+    row = {
+        "cluster_id": cluster_id,
+        "action_name": action_name,
+        "named_at": datetime.now(UTC),
+        "cluster_model_id": model_id,
+    }
+    path = f"{store.table_path(CLUSTER_NAMES, model_id)}/{cluster_id}.parquet"
+    store.write_table(CLUSTER_NAMES, path, rows_table(CLUSTER_NAMES, [row]))
+
+
+def _previous(store: Store, cluster_model_id: str) -> str | None:
+    """The model that a cluster model took numbers over from; None where there is none, or it is not there any more."""
+    path = f"models/{CLUSTER_MODEL}/{cluster_model_id}/{CLUSTER_MODEL_FILE}"
+    previous_id = store.read_json(path).get("previous_id") if store.exists(path) else None
+    return None if previous_id is None else str(previous_id)
+
+
+def _numbers(store: Store, release: Release) -> list[int]:
+    from laps.clustering import ClusterModel
+
+    model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.require(CLUSTER_MODEL)))
+    return sorted(int(number) for number in model.cluster_ids)

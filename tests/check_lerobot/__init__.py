@@ -1,0 +1,1 @@
+"""`make check-lerobot`: an export read back by lerobot itself, which lives in an environment of its own."""
