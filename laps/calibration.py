@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laps.boundaries import TEACHERS, BoundaryModel, Lesson, Teacher, learn, motion_components
-from laps.cutting import CUTS, Cut, cut, lessons_of_rests, lessons_of_segments
+from laps.boundaries import BoundaryModel, Learned, Lesson, Teacher, learn, motion_components
+from laps.cutting import Cut, check_cut, cut, lessons_of_rests, lessons_of_segments
 from laps.detector import Detection, DetectorSettings, DetectorTimes, smooth
 from laps.energy import (
     DEFAULT_FORM,
@@ -279,7 +279,7 @@ def calibrate(
         raise InputError(f"the hysteresis r must lie in (0, 1], not {hysteresis}")
     if how is None:
         how = "rests" if form == DEFAULT_FORM and decoded_motion is not None else "energy"
-    _check_cut(how, teacher, decoded_motion is not None, pictures is not None)
+    check_cut(how, teacher, has_motion=decoded_motion is not None, has_pictures=pictures is not None)
     tokenizers = sorted({stream.tokenizer_id for stream in streams})
     if len(tokenizers) > 1:
         raise ModelMismatchError(
@@ -312,27 +312,9 @@ def calibrate(
             touching=how == "boundaries",
             table=motion_components(without_background(decoded_motion, counts), counts),
         )
+    boundaries, undivided = _settled(how, teacher, learned, where=camera)
     if how == "boundaries":
-        if learned is None:
-            raise CalibrationError(
-                f"there are too few {'rests' if teacher == 'rests' else 'changes of the picture'} to learn from what "
-                "the boundaries between primitives look like",
-                where=camera,
-                fix="Choose more hours with work in them, or cut by rests.",
-            )
-        # Rest decides nothing then: what cannot be told from motion does not matter.
-        problems = []
-    boundaries = None if learned is None else learned.model
-    undivided = ""
-    if how == "rests" and learned is None:
-        undivided = "too few rests to learn from what boundaries without one look like"
-    elif how == "rests" and learned is not None and min(learned.told_apart) < LEAST_TOLD_APART:
-        # A student that learned nothing would still divide here and there.
-        boundaries = None
-        undivided = (
-            "what lies between rests is not divided: ends and beginnings look like other moments (told apart "
-            f"{learned.told_apart[0]:.2f} and {learned.told_apart[1]:.2f}; chance 0.5)"
-        )
+        problems = []  # rest decides nothing then: what cannot be told from motion does not matter
     cuts = [
         cut(energy, stream.code, stream.first, settings, how, boundaries, ended=True)
         for energy, stream in zip(energies, streams, strict=True)
@@ -366,21 +348,27 @@ def calibrate(
     )
 
 
-def _check_cut(how: Cut, teacher: Teacher, has_table: bool, has_pictures: bool) -> None:
-    if how not in CUTS:
-        raise InputError(f"there is no cut {how!r}", fix=f"The cuts are {', '.join(CUTS)}.")
-    if teacher not in TEACHERS:
-        raise InputError(f"there is no teacher {teacher!r}", fix=f"The teachers are {', '.join(TEACHERS)}.")
-    if how != "energy" and not has_table:
-        raise InputError(
-            f"to cut by {how}, the motion that the codes stand for must be known",
-            fix="Use a tokenizer with decoding 'token', or cut by the energy.",
+def _settled(
+    how: Cut, teacher: Teacher, learned: Learned | None, *, where: str
+) -> tuple[BoundaryModel | None, str | None]:
+    """The boundary model to cut by, and why there is none where ``rests`` would have one."""
+    if how == "boundaries" and learned is None:
+        raise CalibrationError(
+            f"there are too few {'rests' if teacher == 'rests' else 'changes of the picture'} to learn from what the "
+            "boundaries between primitives look like",
+            where=where,
+            fix="Choose more hours with work in them, or cut by rests.",
         )
-    if teacher == "pictures" and not (how == "boundaries" and has_pictures):
-        raise InputError(
-            "pictures teach boundaries only, and where there are keyframes",
-            fix="Cut by boundaries, or let rests teach.",
+    if learned is None:
+        return None, None if how == "energy" else "too few rests to learn from what boundaries without one look like"
+    if how == "rests" and min(learned.told_apart) < LEAST_TOLD_APART:
+        # A student that learned nothing would still divide here and there.
+        ends, starts = learned.told_apart
+        return None, (
+            "what lies between rests is not divided: ends and beginnings look like other moments (told apart "
+            f"{ends:.2f} and {starts:.2f}; chance 0.5)"
         )
+    return learned.model, None
 
 
 def _lessons(

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from laps.boundaries import BoundaryModel, Lesson
+from laps.boundaries import TEACHERS, BoundaryModel, Lesson
 from laps.detector import Detection, Detector, DetectorSettings, EndReason, StartReason, detection_of, smooth
 from laps.errors import InputError
 from laps.stretches import stretches
@@ -67,6 +67,24 @@ def cut(
         return found
     smoothed = smooth(energy, settings)
     return [piece for detection in found for piece in _divided(detection, codes, smoothed, first, settings, boundaries)]
+
+
+def check_cut(how: str, teacher: str, *, has_motion: bool, has_pictures: bool) -> None:
+    """Raise InputError unless a cut can be made: it is known, and what it learns from is there."""
+    if how not in CUTS:
+        raise InputError(f"there is no cut {how!r}", fix=f"The cuts are {', '.join(CUTS)}.")
+    if teacher not in TEACHERS:
+        raise InputError(f"there is no teacher {teacher!r}", fix=f"The teachers are {', '.join(TEACHERS)}.")
+    if how != "energy" and not has_motion:
+        raise InputError(
+            f"to cut by {how}, the motion that the codes stand for must be known",
+            fix="Use a tokenizer with decoding 'token', or cut by the energy.",
+        )
+    if teacher == "pictures" and not (how == "boundaries" and has_pictures):
+        raise InputError(
+            "pictures teach boundaries only, and where there are keyframes",
+            fix="Cut by boundaries, or let rests teach.",
+        )
 
 
 def memory_samples(settings: DetectorSettings, how: Cut, boundaries: BoundaryModel | None) -> int:

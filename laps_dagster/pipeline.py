@@ -147,8 +147,8 @@ class Backfill:
         release = self._release_with_tokenizer()
         for camera in sorted({hour.camera for hour in self.hours}):
             if camera not in release.calibrations:
-                config = {"cut": self.options.cut, "teacher": self.options.teacher}
-                self._step("calibrate", camera, ops={"segmenter_calibration": {"config": config}})
+                how = {"cut": self.options.cut, "teacher": self.options.teacher}
+                self._step("calibrate", camera, ops={"segmenter_calibration": {"config": how}})
         release = self.registry.release(release.name)
         calibrated = [hour for hour in self._over() if hour.camera in release.calibrations]
         if release.cluster_model is None:
