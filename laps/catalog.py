@@ -6,14 +6,15 @@ that were declared (never guessed from paths or from one file), and comments wit
 - ``primitives``: each action primitive once, joined with its cluster, the cluster's coherence and its clip;
 - ``partitions``: which files the catalog reads, so that "processed, and nothing found" differs from "not processed".
 
-The views read explicit file lists, which the caller takes from the store. That is the seam for a compacted copy:
-a list may mix compacted files and single hours, the views do not care.
+The views read explicit file lists, which the caller takes from the store. No file is opened when they are made, and a
+query opens those whose ``camera``, ``date`` and ``hour`` it asks for (by ``=``, ``<``, ``BETWEEN``; an ``IN`` chooses
+files of one table, but is not carried over the joins of ``primitives``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +39,16 @@ _SQL_TYPES = {
     "binary": "BLOB",
 }
 
-# Without these, DuckDB would take the camera 01 for the number 1 (and 1 for 01).
-_HIVE_TYPES = {
-    "camera": "VARCHAR",
-    "date": "DATE",
-    "hour": "INTEGER",
-    "tokenizer": "VARCHAR",
-    "release": "VARCHAR",
+# The partition of a file, from the end of its path (the root may hold an "=" of its own). As text: DuckDB would take
+# the camera 01 for the number 1.
+_PARTITION_OF = {
+    "camera_hour": {
+        "camera": "/camera=([^/]*)/date=[^/]*/hour=[^/]*/[^/]*$",
+        "date": "/date=([^/]*)/hour=[^/]*/[^/]*$",
+        "hour": "/hour=([^/]*)/[^/]*$",
+    },
+    "camera": {"camera": "/camera=([^/]*)/[^/]*$"},
+    "release": {},
 }
 
 _DATE = Column("date", "date", "UTC date of the camera hour whose file holds the row.")
@@ -135,30 +139,39 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def files_sql(files: Sequence[str]) -> str:
-    """The relation of a table's files, with typed partition columns; columns that a file lacks are null."""
-    types = ", ".join(f"{quote(name)}: {kind}" for name, kind in _HIVE_TYPES.items() if f"/{name}=" in files[0])
-    return (
-        f"read_parquet([{', '.join(quote(file) for file in files)}], union_by_name=true, hive_partitioning=true, "
-        f"hive_types_autocast=false, hive_types={{{types}}})"
+def files_sql(table: Table, files: Sequence[str]) -> str:
+    """The relation of a table's files with the declared columns; what a file lacks is null.
+
+    The columns are declared, not looked up: no file is opened before a query needs its rows. DuckDB's own way to let
+    files differ (``union_by_name``) opens every file of the list for every query. ``filename`` is there for
+    :func:`view_sql`, which makes partition columns from it: a filter on them chooses files by name.
+    """
+    schema = ", ".join(
+        f"{quote(column.name)}: {{name: {quote(column.name)}, type: {quote(sql_type(column))}, default_value: NULL}}"
+        for column in table.columns
     )
+    return f"read_parquet([{', '.join(quote(file) for file in files)}], schema=MAP {{{schema}}}, filename=true)"
 
 
-def view_sql(table: Table, files: Sequence[str], absent: Iterable[str] = ()) -> str:
+def view_sql(table: Table, files: Sequence[str]) -> str:
     """``CREATE VIEW`` of a table over its files.
 
     Args:
         table: the declared table.
         files: full paths or URLs; none of them gives an empty relation with the same columns and types.
-        absent: columns that no file has (all of them are older than the column): they are null.
     """
-    missing = set(absent) if files else {column.name for column in view_columns(table)}
+    partition = {
+        name: f"regexp_extract(filename, {quote(pattern)}, 1)"
+        for name, pattern in _PARTITION_OF[table.partitioned].items()
+    }
+
+    def value(column: Column) -> str:
+        return partition.get(column.name, _name(column.name)) if files else "NULL"
+
     columns = ", ".join(
-        f"CAST({'NULL' if name in missing else _name(name)} AS {sql_type(column)}) AS {_name(name)}"
-        for column in view_columns(table)
-        for name in [column.name]
+        f"CAST({value(column)} AS {sql_type(column)}) AS {_name(column.name)}" for column in view_columns(table)
     )
-    source = f"FROM {files_sql(files)}" if files else "WHERE false"
+    source = f"FROM {files_sql(table, files)}" if files else "WHERE false"
     return f"CREATE VIEW {_name(table.name)} AS SELECT {columns} {source}"
 
 
@@ -199,69 +212,28 @@ def comments_sql(table: Table, kind: str = "VIEW") -> list[str]:
     return statements
 
 
-def create_views(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> dict[str, duckdb.Error]:
-    """Make the view of each table, and ``partitions``; set the time zone to UTC.
+def create_views(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]], root: str) -> None:
+    """Make the view of each table, ``primitives``, ``partitions`` and the comments; set the time zone to UTC.
+
+    No file is opened: one that is damaged or vanished shows when a query needs it (:func:`unreadable_file`), and the
+    others are not affected.
 
     Args:
         connection: an empty in-memory database.
         files: for each table's name, the files that it consists of; absent means none.
-
-    Returns:
-        For each table that could not be opened (a file is truncated, or vanished), why. It has no view yet: try
-        again with a new list, or let :func:`finish_views` put one there that says what is wrong.
+        root: where the store lies; clip paths become ``<root>/<clip_path>``.
     """
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    failures: dict[str, duckdb.Error] = {}
     for table in TABLES.values():
-        try:
-            _create_view(connection, table, files.get(table.name, ()))
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            failures[table.name] = error
-        except duckdb.Error as error:
-            # A file system in Python raises what it likes; DuckDB wraps that without a class of its own.
-            if type(error) is not duckdb.Error:
-                raise
-            failures[table.name] = error
-    _create_partitions(connection, files)
-    return failures
-
-
-def finish_views(
-    connection: duckdb.DuckDBPyConnection, root: str, broken: Mapping[str, duckdb.Error] | None = None
-) -> None:
-    """Make ``primitives`` and the comments, after :func:`create_views`.
-
-    Args:
-        connection: the database.
-        root: where the store lies; clip paths become ``<root>/<clip_path>``.
-        broken: tables that could not be opened, and why. Reading one raises an error that
-            :func:`unreadable_file` understands; the other tables are not affected.
-    """
-    placeholders = []
-    for name, error in (broken or {}).items():
-        # A view over a table that is then dropped fails whenever it is bound. A view that calls error() would
-        # not: the optimizer drops the call together with a filter that it can decide.
-        known = unreadable_file(error)
-        placeholder = _name(str(known) if known else _first_line(error))
-        columns = view_columns(TABLES[name])
-        declared = ", ".join(f"{_name(column.name)} {sql_type(column)}" for column in columns)
-        connection.execute(f"CREATE TABLE {placeholder} ({declared})")
-        connection.execute(f"CREATE VIEW {_name(name)} AS SELECT * FROM {placeholder}")
-        placeholders.append(placeholder)
+        connection.execute(view_sql(table, files.get(table.name, ())))
     connection.execute(primitives_sql(root))
+    _create_partitions(connection, files)
     for table in (*TABLES.values(), PRIMITIVES):
         connection.execute("; ".join(comments_sql(table)))
     connection.execute("; ".join(comments_sql(PARTITIONS, "TABLE")))
-    for placeholder in placeholders:
-        connection.execute(f"DROP TABLE {placeholder}")
 
 
 _FILE = re.compile(r"[\"'](?P<path>(?:/|\w+://)[^\"\n]*?\.parquet)(?:/\*\*/\*\.parquet)?[\"']")
-_PLACEHOLDER = re.compile(
-    r"Table with name (?P<path>.+?\.parquet): (?P<what>.+?)\. (?P<fix>[A-Z][^.]+(?:[.:;][^.]+)*\.) does not exist!",
-    re.DOTALL,
-)
-
 
 # These quote files only because the statement did.
 _NOT_ABOUT_FILES = (
@@ -272,21 +244,13 @@ _NOT_ABOUT_FILES = (
 )
 
 
-def file_in(error: duckdb.Error) -> str | None:
-    """The Parquet file that an error of DuckDB is about."""
-    found = _FILE.search(str(error))
-    return found["path"] if found else None
-
-
 def unreadable_file(error: duckdb.Error) -> StoreError | None:
     """The error to raise for a file that is damaged or vanished; None when the cause is something else."""
     text = str(error)
-    carried = _PLACEHOLDER.search(text)
-    if carried:
-        return StoreError(carried["what"], where=carried["path"], fix=carried["fix"])
-    path = file_in(error)
-    if path is None or isinstance(error, _NOT_ABOUT_FILES):
+    found = _FILE.search(text)
+    if found is None or isinstance(error, _NOT_ABOUT_FILES):
         return None
+    path = found["path"]
     if any(sign in text for sign in ("No files found", "No such file", "FileNotFoundError")):
         return StoreError(
             "vanished while the catalog was open",
@@ -304,18 +268,6 @@ def _first_line(error: duckdb.Error) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines()]
     line = lines[-1] if lines and "Traceback (most recent call last)" in str(error) else lines[0]
     return line[:300].rstrip(".")
-
-
-def _create_view(connection: duckdb.DuckDBPyConnection, table: Table, files: Sequence[str]) -> None:
-    try:
-        connection.execute(view_sql(table, files))
-    except duckdb.BinderException:
-        # Some column is in none of the files. Finding out costs a second look at all footers, so only then.
-        found = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {files_sql(files)}").fetchall()}
-        absent = [column.name for column in view_columns(table) if column.name not in found]
-        if not absent:
-            raise
-        connection.execute(view_sql(table, files, absent))
 
 
 def _create_partitions(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> None:

@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "json", "parquet")
 
-# Files may vanish between listing and opening (`laps gc`, an hour that is made again): list once more then.
-_ATTEMPTS = 3
-
 _QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _TABLE_FUNCTIONS = {
     "unnest", "range", "generate_series", "repeat", "repeat_row", "json_each", "json_tree",
@@ -77,19 +74,10 @@ def open_catalog(store: Store, release: str | None = None) -> duckdb.DuckDBPyCon
 
 def connect(store: Store, *, release: str | None = None, tokenizer: str | None = None) -> duckdb.DuckDBPyConnection:
     """The catalog's connection for a release's name and its tokenizer's id; see :func:`open_catalog`."""
-    for attempt in range(_ATTEMPTS):
-        files = catalog_files(store, release=release, tokenizer=tokenizer)
-        connection = _connection(store)
-        broken = catalog.create_views(connection, files)
-        paths = [path for error in broken.values() if (path := catalog.file_in(error))]
-        if attempt + 1 < _ATTEMPTS and not all(_exists(store, path) for path in paths):
-            connection.close()
-            continue
-        # One broken file must not take the other tables away: its own table says what is wrong when it is read.
-        catalog.finish_views(connection, store.root, broken)
-        _lock(connection, store)
-        return connection
-    raise AssertionError("unreachable")
+    connection = _connection(store)
+    catalog.create_views(connection, catalog_files(store, release=release, tokenizer=tokenizer), store.root)
+    _lock(connection, store)
+    return connection
 
 
 def catalog_files(store: Store, *, release: str | None = None, tokenizer: str | None = None) -> dict[str, list[str]]:
@@ -163,7 +151,11 @@ class ReadOnlyFiles(AbstractFileSystem):
         if mode != "rb":
             raise PermissionError(f"the catalog does not write: {path}")
         # Parquet is read in ranges: a large read-ahead would fetch what no query asked for.
-        return self._store.fs.open(self._full(path), "rb", block_size=2**18)
+        try:
+            return self._store.fs.open(self._full(path), "rb", block_size=2**18)
+        except FileNotFoundError as error:
+            # With the name that the query knows, in quotes as in DuckDB's own messages.
+            raise FileNotFoundError(f'No such file: "{path}"') from error
 
     def info(self, path: str, **_: object) -> dict[str, Any]:
         return {**self._store.fs.info(self._full(path)), "name": path}
@@ -178,8 +170,10 @@ class ReadOnlyFiles(AbstractFileSystem):
             return datetime.fromtimestamp(0, UTC)
 
     def glob(self, path: str, **_: object) -> list[str]:
-        # File lists come from the store's listing: a pattern would list object storage again.
-        return [path] if not set("*?[") & set(path) and self.exists(path) else []
+        # File lists come from the store's listing. Looking again would be a request for every file of every query;
+        # one that vanished meanwhile is missed when it is opened.
+        self._full(path)
+        return [path] if not set("*?[") & set(path) else []
 
     def _full(self, path: str) -> str:
         below = self._store.root + "/"
@@ -211,10 +205,6 @@ def _lock(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
     if not store.is_local:
         connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
     connection.execute("SET lock_configuration = true")
-
-
-def _exists(store: Store, path: str) -> bool:
-    return store.exists(path.removeprefix(store.root + "/"))
 
 
 # --- which statements are admitted -----------------------------------------------------------------------------
