@@ -4,6 +4,7 @@ One view stands for each table of :mod:`laps.tables`, with the table's columns i
 that were declared (never guessed from paths or from one file), and comments with meaning and unit. Beside them:
 
 - ``primitives``: each action primitive once, joined with its cluster, the cluster's coherence and its clip;
+- ``local_time(camera, t)``, ``shift_of(camera, t)`` and ``shift_date_of(camera, t)``, for a time of any view;
 - ``partitions``: which files the catalog reads, so that "processed, and nothing found" differs from "not processed".
 
 The views read explicit file lists, which the caller takes from the store. No file is opened when they are made, and a
@@ -20,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from laps import local_time
+from laps.cameras import parse_shift
 from laps.errors import StoreError
-from laps.tables import CLUSTER_ASSIGNMENTS, CLUSTERS, SEGMENTS, TABLES, Column, Table
+from laps.tables import CAMERAS, CLUSTER_ASSIGNMENTS, CLUSTERS, SEGMENTS, TABLES, Column, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +38,7 @@ _SQL_TYPES = {
     "float64": "DOUBLE",
     "bool": "BOOLEAN",
     "timestamp": "TIMESTAMP WITH TIME ZONE",
+    "local_timestamp": "TIMESTAMP",
     "date": "DATE",
     "binary": "BLOB",
 }
@@ -48,11 +52,25 @@ _PARTITION_OF = {
         "hour": "/hour=([^/]*)/[^/]*$",
     },
     "camera": {"camera": "/camera=([^/]*)/[^/]*$"},
+    "one_per_camera": {"camera": "/camera=([^/]*)/[^/]*$"},
     "release": {},
 }
 
 _DATE = Column("date", "date", "UTC date of the camera hour whose file holds the row.")
 _HOUR = Column("hour", "int32", "UTC hour (0 to 23) of the camera hour whose file holds the row.")
+
+
+# Of every view with a camera and a start_time; how they are computed: laps/local_time.py.
+LOCAL = (
+    Column(
+        "start_local",
+        "local_timestamp",
+        "start_time on the camera's wall clock, without zone; null where the camera has no time zone.",
+        nullable=True,
+    ),
+    Column("shift", "string", "Shift of the camera at start_time; null outside of its shifts.", nullable=True),
+    Column("shift_date", "date", "Local date on which that shift began.", nullable=True),
+)
 
 
 def _from(table: Table, name: str, rename: str | None = None, nullable: bool | None = None) -> Column:
@@ -74,6 +92,7 @@ PRIMITIVES = Table(
         _from(SEGMENTS, "start_time"),
         _from(SEGMENTS, "end_time"),
         _from(SEGMENTS, "duration_s"),
+        *LOCAL,
         _from(CLUSTER_ASSIGNMENTS, "cluster_id", nullable=True),
         _from(CLUSTER_ASSIGNMENTS, "centroid_distance", nullable=True),
         _from(SEGMENTS, "codes"),
@@ -121,10 +140,11 @@ PARTITIONS = Table(
 
 
 def view_columns(table: Table) -> tuple[Column, ...]:
-    """The columns of a table's view: those of the table, then the partition's date and hour where it has them."""
-    if table.name in TABLES and table.partitioned == "camera_hour":
-        return (*table.columns, _DATE, _HOUR)
-    return table.columns
+    """The columns of a table's view: those of the table, local time, the partition's date and hour, as it has them."""
+    if table.name not in TABLES:
+        return table.columns
+    local = LOCAL if {"camera", "start_time"} <= set(table.column_names) else ()
+    return (*table.columns, *local, *((_DATE, _HOUR) if table.partitioned == "camera_hour" else ()))
 
 
 def sql_type(column: Column) -> str:
@@ -160,13 +180,15 @@ def view_sql(table: Table, files: Sequence[str]) -> str:
         table: the declared table.
         files: full paths or URLs; none of them gives an empty relation with the same columns and types.
     """
-    partition = {
+    made = {
         name: f"regexp_extract(filename, {quote(pattern)}, 1)"
         for name, pattern in _PARTITION_OF[table.partitioned].items()
     }
+    if "camera" in made:
+        made |= {name: f"{function}({made['camera']}, start_time)" for name, function in local_time.FUNCTIONS.items()}
 
     def value(column: Column) -> str:
-        return partition.get(column.name, _name(column.name)) if files else "NULL"
+        return made.get(column.name, _name(column.name)) if files else "NULL"
 
     columns = ", ".join(
         f"CAST({value(column)} AS {sql_type(column)}) AS {_name(column.name)}" for column in view_columns(table)
@@ -215,8 +237,8 @@ def comments_sql(table: Table, kind: str = "VIEW") -> list[str]:
 def create_views(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]], root: str) -> None:
     """Make the view of each table, ``primitives``, ``partitions`` and the comments; set the time zone to UTC.
 
-    No file is opened: one that is damaged or vanished shows when a query needs it (:func:`unreadable_file`), and the
-    others are not affected.
+    No file is opened but those of ``cameras``: one that is damaged or vanished shows when a query needs it
+    (:func:`unreadable_file`), and the others are not affected.
 
     Args:
         connection: an empty in-memory database.
@@ -224,8 +246,12 @@ def create_views(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequ
         root: where the store lies; clip paths become ``<root>/<clip_path>``.
     """
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute(view_sql(CAMERAS, files.get(CAMERAS.name, ())))
+    for statement in _local_time_functions(connection):
+        connection.execute(statement)
     for table in TABLES.values():
-        connection.execute(view_sql(table, files.get(table.name, ())))
+        if table is not CAMERAS:
+            connection.execute(view_sql(table, files.get(table.name, ())))
     connection.execute(primitives_sql(root))
     _create_partitions(connection, files)
     for table in (*TABLES.values(), PRIMITIVES):
@@ -268,6 +294,18 @@ def _first_line(error: duckdb.Error) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines()]
     line = lines[-1] if lines and "Traceback (most recent call last)" in str(error) else lines[0]
     return line[:300].rstrip(".")
+
+
+def _local_time_functions(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    try:
+        found = connection.execute("SELECT camera, time_zone, shifts FROM cameras").fetchall()
+    except duckdb.Error as error:
+        unreadable = unreadable_file(error)
+        if unreadable is None:
+            raise
+        return local_time.functions_failing_with(str(unreadable))
+    calendars = [(camera, zone, [parse_shift(shift) for shift in shifts or ()]) for camera, zone, shifts in found]
+    return local_time.functions_sql(calendars)
 
 
 def _create_partitions(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> None:
