@@ -77,9 +77,9 @@ def expected(zone: str, shifts: list[Shift], times: list[datetime]) -> list[tupl
 def calendars(draw: st.DrawFn) -> list[Shift]:
     """Shifts of each day that follow each other, with holes; on quarter hours, or on any minute."""
     step = draw(st.sampled_from([60, 15, 1]))
-    # Clocks change between 23:00 and 03:00.
-    minutes = st.one_of(st.integers(0, DAY_MIN - 1), st.integers(0, 200), st.integers(1380, 1439))
-    cuts = sorted(draw(st.sets(minutes.map(lambda minute: minute // step), min_size=2, max_size=6)))
+    # Most clocks change between 01:00 and 03:00: one boundary there, the others anywhere.
+    minutes = draw(st.sets(st.integers(0, DAY_MIN - 1), min_size=1, max_size=5)) | {draw(st.integers(61, 179))}
+    cuts = sorted({minute // step for minute in minutes} | {0})
     shifts = [
         Shift(f"s{place}", start * step, end * step, draw(st.sampled_from([(0, 1, 2, 3, 4, 5, 6), (5,), (6,), (0, 5)])))
         for place, (start, end) in enumerate(zip(cuts, cuts[1:] + cuts[:1], strict=True))
