@@ -43,16 +43,11 @@ _SQL_TYPES = {
     "binary": "BLOB",
 }
 
-# The partition of a file, from the end of its path (the root may hold an "=" of its own). As text: DuckDB would take
-# the camera 01 for the number 1.
-_PARTITION_OF = {
-    "camera_hour": {
-        "camera": "/camera=([^/]*)/date=[^/]*/hour=[^/]*/[^/]*$",
-        "date": "/date=([^/]*)/hour=[^/]*/[^/]*$",
-        "hour": "/hour=([^/]*)/[^/]*$",
-    },
-    "camera": {"camera": "/camera=([^/]*)/[^/]*$"},
-    "one_per_camera": {"camera": "/camera=([^/]*)/[^/]*$"},
+# Which folder above a file, counted from the file, names its partition: the root may hold an "=" of its own.
+_PARTITION_FOLDERS = {
+    "camera_hour": {"camera": -4, "date": -3, "hour": -2},
+    "camera": {"camera": -2},
+    "one_per_camera": {"camera": -2},
     "release": {},
 }
 
@@ -181,8 +176,9 @@ def view_sql(table: Table, files: Sequence[str]) -> str:
         files: full paths or URLs; none of them gives an empty relation with the same columns and types.
     """
     made = {
-        name: f"regexp_extract(filename, {quote(pattern)}, 1)"
-        for name, pattern in _PARTITION_OF[table.partitioned].items()
+        # As text, until it is cast: DuckDB would take the camera 01 for the number 1.
+        name: f"substr(split_part(filename, '/', {place}), {len(name) + 2})"
+        for name, place in _PARTITION_FOLDERS[table.partitioned].items()
     }
     if "camera" in made:
         made |= {name: f"{function}({made['camera']}, start_time)" for name, function in local_time.FUNCTIONS.items()}
