@@ -19,6 +19,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -107,10 +108,25 @@ def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """
     statement, names = _admit(connection, sql)
     try:
-        result: Any = connection.sql(statement)
-        return result.to_arrow_table()
+        return _fetch(connection, statement)
     except duckdb.Error as error:
         raise _explained(connection, error, names) from error
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, statement: Any) -> pa.Table:
+    """Rows of a statement, in a thread: DuckDB does not look at signals here, and Ctrl-C should end a query."""
+
+    def rows() -> pa.Table:
+        result: Any = connection.sql(statement)
+        return result.to_arrow_table()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(rows)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
 
 
 def render(result: pa.Table, format: str = "table", *, max_rows: int | None = 1000) -> str | bytes:
