@@ -4,23 +4,27 @@ One view stands for each table of :mod:`laps.tables`, with the table's columns i
 that were declared (never guessed from paths or from one file), and comments with meaning and unit. Beside them:
 
 - ``primitives``: each action primitive once, joined with its cluster, the cluster's coherence and its clip;
+- ``local_time(camera, t)``, ``shift_of(camera, t)`` and ``shift_date_of(camera, t)``, for a time of any view;
 - ``partitions``: which files the catalog reads, so that "processed, and nothing found" differs from "not processed".
 
-The views read explicit file lists, which the caller takes from the store. That is the seam for a compacted copy:
-a list may mix compacted files and single hours, the views do not care.
+The views read explicit file lists, which the caller takes from the store. No file is opened when they are made, and a
+query opens those whose ``camera``, ``date`` and ``hour`` it asks for (by ``=``, ``<``, ``BETWEEN``; an ``IN`` chooses
+files of one table, but is not carried over the joins of ``primitives``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from laps import local_time
+from laps.cameras import parse_shift
 from laps.errors import StoreError
-from laps.tables import CLUSTER_ASSIGNMENTS, CLUSTER_NAMES, CLUSTERS, SEGMENTS, TABLES, Column, Table
+from laps.tables import CAMERAS, CLUSTER_ASSIGNMENTS, CLUSTER_NAMES, CLUSTERS, SEGMENTS, TABLES, Column, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,22 +38,35 @@ _SQL_TYPES = {
     "float64": "DOUBLE",
     "bool": "BOOLEAN",
     "timestamp": "TIMESTAMP WITH TIME ZONE",
+    "local_timestamp": "TIMESTAMP",
     "date": "DATE",
     "binary": "BLOB",
 }
 
-# Without these, DuckDB would take the camera 01 for the number 1 (and 1 for 01).
-_HIVE_TYPES = {
-    "camera": "VARCHAR",
-    "date": "DATE",
-    "hour": "INTEGER",
-    "tokenizer": "VARCHAR",
-    "release": "VARCHAR",
-    "cluster_model": "VARCHAR",
+# Which folder above a file, counted from the file, names its partition: the root may hold an "=" of its own.
+_PARTITION_FOLDERS = {
+    "camera_hour": {"camera": -4, "date": -3, "hour": -2},
+    "camera": {"camera": -2},
+    "one_per_camera": {"camera": -2},
+    "release": {},
+    "cluster": {},
 }
 
 _DATE = Column("date", "date", "UTC date of the camera hour whose file holds the row.")
 _HOUR = Column("hour", "int32", "UTC hour (0 to 23) of the camera hour whose file holds the row.")
+
+
+# Of every view with a camera and a start_time; how they are computed: laps/local_time.py.
+LOCAL = (
+    Column(
+        "start_local",
+        "local_timestamp",
+        "start_time on the camera's wall clock, without zone; null where the camera has no time zone.",
+        nullable=True,
+    ),
+    Column("shift", "string", "Shift of the camera at start_time; null outside of its shifts.", nullable=True),
+    Column("shift_date", "date", "Local date on which that shift began.", nullable=True),
+)
 
 
 def _from(table: Table, name: str, rename: str | None = None, nullable: bool | None = None) -> Column:
@@ -71,6 +88,7 @@ PRIMITIVES = Table(
         _from(SEGMENTS, "start_time"),
         _from(SEGMENTS, "end_time"),
         _from(SEGMENTS, "duration_s"),
+        *LOCAL,
         _from(CLUSTER_ASSIGNMENTS, "cluster_id", nullable=True),
         _from(CLUSTER_NAMES, "action_name"),
         _from(CLUSTER_ASSIGNMENTS, "centroid_distance", nullable=True),
@@ -119,10 +137,11 @@ PARTITIONS = Table(
 
 
 def view_columns(table: Table) -> tuple[Column, ...]:
-    """The columns of a table's view: those of the table, then the partition's date and hour where it has them."""
-    if table.name in TABLES and table.partitioned == "camera_hour":
-        return (*table.columns, _DATE, _HOUR)
-    return table.columns
+    """The columns of a table's view: those of the table, local time, the partition's date and hour, as it has them."""
+    if table.name not in TABLES:
+        return table.columns
+    local = LOCAL if {"camera", "start_time"} <= set(table.column_names) else ()
+    return (*table.columns, *local, *((_DATE, _HOUR) if table.partitioned == "camera_hour" else ()))
 
 
 def sql_type(column: Column) -> str:
@@ -137,30 +156,42 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def files_sql(files: Sequence[str]) -> str:
-    """The relation of a table's files, with typed partition columns; columns that a file lacks are null."""
-    types = ", ".join(f"{quote(name)}: {kind}" for name, kind in _HIVE_TYPES.items() if f"/{name}=" in files[0])
-    return (
-        f"read_parquet([{', '.join(quote(file) for file in files)}], union_by_name=true, hive_partitioning=true, "
-        f"hive_types_autocast=false, hive_types={{{types}}})"
+def files_sql(table: Table, files: Sequence[str]) -> str:
+    """The relation of a table's files with the declared columns; what a file lacks is null.
+
+    The columns are declared, not looked up: no file is opened before a query needs its rows. DuckDB's own way to let
+    files differ (``union_by_name``) opens every file of the list for every query. ``filename`` is there for
+    :func:`view_sql`, which makes partition columns from it: a filter on them chooses files by name.
+    """
+    schema = ", ".join(
+        f"{quote(column.name)}: {{name: {quote(column.name)}, type: {quote(sql_type(column))}, default_value: NULL}}"
+        for column in table.columns
     )
+    return f"read_parquet([{', '.join(quote(file) for file in files)}], schema=MAP {{{schema}}}, filename=true)"
 
 
-def view_sql(table: Table, files: Sequence[str], absent: Iterable[str] = ()) -> str:
+def view_sql(table: Table, files: Sequence[str]) -> str:
     """``CREATE VIEW`` of a table over its files.
 
     Args:
         table: the declared table.
         files: full paths or URLs; none of them gives an empty relation with the same columns and types.
-        absent: columns that no file has (all of them are older than the column): they are null.
     """
-    missing = set(absent) if files else {column.name for column in view_columns(table)}
+    made = {
+        # As text, until it is cast: DuckDB would take the camera 01 for the number 1.
+        name: f"substr(split_part(filename, '/', {place}), {len(name) + 2})"
+        for name, place in _PARTITION_FOLDERS[table.partitioned].items()
+    }
+    if "camera" in made:
+        made |= {name: f"{function}({made['camera']}, start_time)" for name, function in local_time.FUNCTIONS.items()}
+
+    def value(column: Column) -> str:
+        return made.get(column.name, _name(column.name)) if files else "NULL"
+
     columns = ", ".join(
-        f"CAST({'NULL' if name in missing else _name(name)} AS {sql_type(column)}) AS {_name(name)}"
-        for column in view_columns(table)
-        for name in [column.name]
+        f"CAST({value(column)} AS {sql_type(column)}) AS {_name(column.name)}" for column in view_columns(table)
     )
-    source = f"FROM {files_sql(files)}" if files else "WHERE false"
+    source = f"FROM {files_sql(table, files)}" if files else "WHERE false"
     return f"CREATE VIEW {_name(table.name)} AS SELECT {columns} {source}"
 
 
@@ -209,73 +240,38 @@ def comments_sql(table: Table, kind: str = "VIEW") -> list[str]:
     return statements
 
 
-def create_views(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> dict[str, duckdb.Error]:
-    """Make the view of each table, and ``partitions``; set the time zone to UTC.
+def create_views(
+    connection: duckdb.DuckDBPyConnection,
+    files: Mapping[str, Sequence[str]],
+    root: str,
+    cluster_model: str | None = None,
+) -> None:
+    """Make the view of each table, ``primitives``, ``partitions`` and the comments; set the time zone to UTC.
+
+    No file is opened but those of ``cameras``: one that is damaged or vanished shows when a query needs it
+    (:func:`unreadable_file`), and the others are not affected.
 
     Args:
         connection: an empty in-memory database.
         files: for each table's name, the files that it consists of; absent means none.
-
-    Returns:
-        For each table that could not be opened (a file is truncated, or vanished), why. It has no view yet: try
-        again with a new list, or let :func:`finish_views` put one there that says what is wrong.
-    """
-    connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    failures: dict[str, duckdb.Error] = {}
-    for table in TABLES.values():
-        try:
-            _create_view(connection, table, files.get(table.name, ()))
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            failures[table.name] = error
-        except duckdb.Error as error:
-            # A file system in Python raises what it likes; DuckDB wraps that without a class of its own.
-            if type(error) is not duckdb.Error:
-                raise
-            failures[table.name] = error
-    _create_partitions(connection, files)
-    return failures
-
-
-def finish_views(
-    connection: duckdb.DuckDBPyConnection,
-    root: str,
-    broken: Mapping[str, duckdb.Error] | None = None,
-    cluster_model: str | None = None,
-) -> None:
-    """Make ``primitives`` and the comments, after :func:`create_views`.
-
-    Args:
-        connection: the database.
         root: where the store lies; clip paths become ``<root>/<clip_path>``.
-        broken: tables that could not be opened, and why. Reading one raises an error that
-            :func:`unreadable_file` understands; the other tables are not affected.
         cluster_model: the cluster model whose clusters the view ``cluster_names`` names.
     """
-    placeholders = []
-    for name, error in (broken or {}).items():
-        # A view over a table that is then dropped fails whenever it is bound. A view that calls error() would
-        # not: the optimizer drops the call together with a filter that it can decide.
-        known = unreadable_file(error)
-        placeholder = _name(str(known) if known else _first_line(error))
-        columns = view_columns(TABLES[name])
-        declared = ", ".join(f"{_name(column.name)} {sql_type(column)}" for column in columns)
-        connection.execute(f"CREATE TABLE {placeholder} ({declared})")
-        connection.execute(f"CREATE VIEW {_name(name)} AS SELECT * FROM {placeholder}")
-        placeholders.append(placeholder)
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute(view_sql(CAMERAS, files.get(CAMERAS.name, ())))
+    for statement in _local_time_functions(connection):
+        connection.execute(statement)
+    for table in TABLES.values():
+        if table is not CAMERAS:
+            connection.execute(view_sql(table, files.get(table.name, ())))
     connection.execute(primitives_sql(root, cluster_model))
+    _create_partitions(connection, files)
     for table in (*TABLES.values(), PRIMITIVES):
         connection.execute("; ".join(comments_sql(table)))
     connection.execute("; ".join(comments_sql(PARTITIONS, "TABLE")))
-    for placeholder in placeholders:
-        connection.execute(f"DROP TABLE {placeholder}")
 
 
 _FILE = re.compile(r"[\"'](?P<path>(?:/|\w+://)[^\"\n]*?\.parquet)(?:/\*\*/\*\.parquet)?[\"']")
-_PLACEHOLDER = re.compile(
-    r"Table with name (?P<path>.+?\.parquet): (?P<what>.+?)\. (?P<fix>[A-Z][^.]+(?:[.:;][^.]+)*\.) does not exist!",
-    re.DOTALL,
-)
-
 
 # These quote files only because the statement did.
 _NOT_ABOUT_FILES = (
@@ -286,21 +282,13 @@ _NOT_ABOUT_FILES = (
 )
 
 
-def file_in(error: duckdb.Error) -> str | None:
-    """The Parquet file that an error of DuckDB is about."""
-    found = _FILE.search(str(error))
-    return found["path"] if found else None
-
-
 def unreadable_file(error: duckdb.Error) -> StoreError | None:
     """The error to raise for a file that is damaged or vanished; None when the cause is something else."""
     text = str(error)
-    carried = _PLACEHOLDER.search(text)
-    if carried:
-        return StoreError(carried["what"], where=carried["path"], fix=carried["fix"])
-    path = file_in(error)
-    if path is None or isinstance(error, _NOT_ABOUT_FILES):
+    found = _FILE.search(text)
+    if found is None or isinstance(error, _NOT_ABOUT_FILES):
         return None
+    path = found["path"]
     if any(sign in text for sign in ("No files found", "No such file", "FileNotFoundError")):
         return StoreError(
             "vanished while the catalog was open",
@@ -320,16 +308,16 @@ def _first_line(error: duckdb.Error) -> str:
     return line[:300].rstrip(".")
 
 
-def _create_view(connection: duckdb.DuckDBPyConnection, table: Table, files: Sequence[str]) -> None:
+def _local_time_functions(connection: duckdb.DuckDBPyConnection) -> list[str]:
     try:
-        connection.execute(view_sql(table, files))
-    except duckdb.BinderException:
-        # Some column is in none of the files. Finding out costs a second look at all footers, so only then.
-        found = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {files_sql(files)}").fetchall()}
-        absent = [column.name for column in view_columns(table) if column.name not in found]
-        if not absent:
+        found = connection.execute("SELECT camera, time_zone, shifts FROM cameras").fetchall()
+    except duckdb.Error as error:
+        unreadable = unreadable_file(error)
+        if unreadable is None:
             raise
-        connection.execute(view_sql(table, files, absent))
+        return local_time.functions_failing_with(str(unreadable))
+    calendars = [(camera, zone, [parse_shift(shift) for shift in shifts or ()]) for camera, zone, shifts in found]
+    return local_time.functions_sql(calendars)
 
 
 def _create_partitions(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> None:

@@ -24,6 +24,8 @@ All times are UTC with microseconds. Ranges are half-open. A *sample* is a tenth
 epoch, so `sample / 10` is its time in seconds. A processed hour leaves a file in every table, without rows if there
 is nothing; no file means that the hour has not been processed. In the catalog each table is a view of the same name
 with the columns `date` and `hour` of its partition beside those below, and `primitives` joins what belongs to one.
+Views with a `start_time` (`primitives`, `segments`, `raw_video`, `recordings`) also have `start_local`, `shift` and
+`shift_date`: wall clock and shift of the camera, null where nobody set them (`laps camera set`).
 """
 
 
@@ -35,6 +37,8 @@ def layout(table: Table) -> str:
         )
     if table.partitioned == "cluster":
         return f"`{table.name}/cluster_model=<id>/<cluster_id>.parquet`"
+    if table.partitioned == "one_per_camera":
+        return f"`{table.name}/camera=<camera>/part-0.parquet`"
     if table.partitioned == "release":
         return f"`{table.name}/release=<name>/part-0.parquet`"
     return _LAYOUT[table.model_level].format(name=table.name)

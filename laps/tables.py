@@ -51,8 +51,9 @@ class Table:
         name: name of the table, of its folder in the store and of its view in the catalog.
         description: one paragraph for the data dictionary.
         columns: columns stored in the files, in order.
-        partitioned: ``"camera_hour"`` (``camera=/date=/hour=``), ``"camera"`` (one file for a recording), ``"release"``
-            (one file for a release) or ``"cluster"`` (one file for a cluster).
+        partitioned: ``"camera_hour"`` (``camera=/date=/hour=``), ``"camera"`` (several files in ``camera=``),
+            ``"one_per_camera"`` (one file in ``camera=``), ``"release"`` (one file for a release) or ``"cluster"`` (one
+            file for a cluster).
         model_level: the folder above the partition that names the models: None, ``"tokenizer"``, ``"release"`` or
             ``"cluster_model"``.
         key: columns whose values identify a row.
@@ -99,6 +100,7 @@ def _arrow_types() -> dict[str, Any]:
         "list<uint16>": pa.list_(pa.field("element", pa.uint16(), nullable=False)),
         "list<int64>": pa.list_(pa.field("element", pa.int64(), nullable=False)),
         "list<float32>": pa.list_(pa.field("element", pa.float32(), nullable=False)),
+        "list<float64>": pa.list_(pa.field("element", pa.float64(), nullable=False)),
         "list<string>": pa.list_(pa.field("element", pa.string(), nullable=False)),
     }
 
@@ -217,6 +219,35 @@ RECORDINGS = Table(
         Column("rotation_deg", "int32", "Rotation that a player applies.", unit="degrees", nullable=True),
         Column("nominal_fps", "float64", "Frame rate that the container claims.", unit="frames/s", nullable=True),
         Column("pts_offset_s", "float64", "Presentation time of the first frame.", unit="s", nullable=True),
+    ),
+)
+
+CAMERAS = Table(
+    name="cameras",
+    description=(
+        "What people say about their cameras (`laps camera set`): where one hangs, its time zone, the shifts that work "
+        "there, and what in its picture is no work. A camera that nobody described has no row."
+    ),
+    key=("camera",),
+    partitioned="one_per_camera",
+    columns=(
+        Column("camera", "string", "Camera that is described."),
+        Column("site", "string", "Plant or building.", nullable=True),
+        Column("station", "string", "Workstation that it looks at.", nullable=True),
+        Column("time_zone", "string", "IANA name of the time zone of its wall clock.", nullable=True),
+        Column(
+            "shifts",
+            "list<string>",
+            "Shifts by the wall clock, NAME=HH:MM-HH:MM[@DAYS]: the days are those on which a shift begins, all "
+            "without @; an end at or before the start lies on the next day.",
+        ),
+        Column(
+            "ignore_regions",
+            "list<float64>",
+            "Parts of the picture that are no work (a clock, a belt, a monitor): left, top, right and bottom of each, "
+            "as shares of width and height.",
+        ),
+        Column("updated_at", "timestamp", "When the row was last written, UTC."),
     ),
 )
 
@@ -609,6 +640,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         RECORDINGS,
+        CAMERAS,
         RAW_VIDEO,
         KEYPOINT_TRACKS,
         KEYFRAMES,

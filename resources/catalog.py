@@ -19,6 +19,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = ("table", "csv", "json", "parquet")
-
-# Files may vanish between listing and opening (`laps gc`, an hour that is made again): list once more then.
-_ATTEMPTS = 3
 
 _QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _TABLE_FUNCTIONS = {
@@ -80,19 +78,11 @@ def connect(
     store: Store, *, release: str | None = None, tokenizer: str | None = None, cluster_model: str | None = None
 ) -> duckdb.DuckDBPyConnection:
     """The catalog's connection for a release's name and the ids of its models; see :func:`open_catalog`."""
-    for attempt in range(_ATTEMPTS):
-        files = catalog_files(store, release=release, tokenizer=tokenizer, cluster_model=cluster_model)
-        connection = _connection(store)
-        broken = catalog.create_views(connection, files)
-        paths = [path for error in broken.values() if (path := catalog.file_in(error))]
-        if attempt + 1 < _ATTEMPTS and not all(_exists(store, path) for path in paths):
-            connection.close()
-            continue
-        # One broken file must not take the other tables away: its own table says what is wrong when it is read.
-        catalog.finish_views(connection, store.root, broken, cluster_model)
-        _lock(connection, store)
-        return connection
-    raise AssertionError("unreachable")
+    files = catalog_files(store, release=release, tokenizer=tokenizer, cluster_model=cluster_model)
+    connection = _connection(store)
+    catalog.create_views(connection, files, store.root, cluster_model)
+    _lock(connection, store)
+    return connection
 
 
 def catalog_files(
@@ -129,10 +119,25 @@ def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """
     statement, names = _admit(connection, sql)
     try:
-        result: Any = connection.sql(statement)
-        return result.to_arrow_table()
+        return _fetch(connection, statement)
     except duckdb.Error as error:
         raise _explained(connection, error, names) from error
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, statement: Any) -> pa.Table:
+    """Rows of a statement, in a thread: DuckDB does not look at signals here, and Ctrl-C should end a query."""
+
+    def rows() -> pa.Table:
+        result: Any = connection.sql(statement)
+        return result.to_arrow_table()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(rows)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
 
 
 def render(result: pa.Table, format: str = "table", *, max_rows: int | None = 1000) -> str | bytes:
@@ -173,7 +178,11 @@ class ReadOnlyFiles(AbstractFileSystem):
         if mode != "rb":
             raise PermissionError(f"the catalog does not write: {path}")
         # Parquet is read in ranges: a large read-ahead would fetch what no query asked for.
-        return self._store.fs.open(self._full(path), "rb", block_size=2**18)
+        try:
+            return self._store.fs.open(self._full(path), "rb", block_size=2**18)
+        except FileNotFoundError as error:
+            # With the name that the query knows, in quotes as in DuckDB's own messages.
+            raise FileNotFoundError(f'No such file: "{path}"') from error
 
     def info(self, path: str, **_: object) -> dict[str, Any]:
         return {**self._store.fs.info(self._full(path)), "name": path}
@@ -188,8 +197,10 @@ class ReadOnlyFiles(AbstractFileSystem):
             return datetime.fromtimestamp(0, UTC)
 
     def glob(self, path: str, **_: object) -> list[str]:
-        # File lists come from the store's listing: a pattern would list object storage again.
-        return [path] if not set("*?[") & set(path) and self.exists(path) else []
+        # File lists come from the store's listing. Looking again would be a request for every file of every query;
+        # one that vanished meanwhile is missed when it is opened.
+        self._full(path)
+        return [path] if not set("*?[") & set(path) else []
 
     def _full(self, path: str) -> str:
         below = self._store.root + "/"
@@ -221,10 +232,6 @@ def _lock(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
     if not store.is_local:
         connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
     connection.execute("SET lock_configuration = true")
-
-
-def _exists(store: Store, path: str) -> bool:
-    return store.exists(path.removeprefix(store.root + "/"))
 
 
 # --- which statements are admitted -----------------------------------------------------------------------------

@@ -1,0 +1,69 @@
+"""The cameras as people describe them: one small file for each in the store.
+
+Two people who set different cameras at once do not meet. Of two who set the same camera at once the later one wins,
+whole: its file is replaced in one step.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from laps.cameras import Camera, parse_shift
+from laps.errors import NotProcessedError
+from laps.tables import CAMERAS
+from laps.timegrid import check_camera
+from resources.store import PART, Store, rows_table
+
+
+class Cameras:
+    """Read and write the table ``cameras``.
+
+    Args:
+        store: the store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def path(self, camera: str) -> str:
+        """Where a camera's file lies, below the root; InputError when the name cannot be a camera's."""
+        return f"{CAMERAS.name}/camera={check_camera(camera)}/{PART}"
+
+    def read(self, camera: str) -> Camera:
+        """The camera; one of which nothing is known when nobody described it."""
+        try:
+            rows = self.store.read_table(CAMERAS, self.path(camera)).to_pylist()
+        except NotProcessedError:
+            return Camera(camera)
+        return _camera(rows[0])
+
+    def write(self, camera: Camera) -> None:
+        """Store what is known of a camera, in place of what was."""
+        row = {
+            "camera": camera.name,
+            "site": camera.site,
+            "station": camera.station,
+            "time_zone": camera.time_zone,
+            "shifts": [str(shift) for shift in camera.shifts],
+            "ignore_regions": [share for region in camera.ignore_regions for share in region],
+            "updated_at": datetime.now(UTC),
+        }
+        self.store.write_table(CAMERAS, self.path(camera.name), rows_table(CAMERAS, [row]))
+
+    def described(self) -> list[Camera]:
+        """The cameras that somebody described, by name."""
+        names = {path.split("/")[1].removeprefix("camera=") for path in self.store.files(CAMERAS.name, PART)}
+        return [self.read(name) for name in sorted(names)]
+
+
+def _camera(row: dict[str, Any]) -> Camera:
+    shares = row["ignore_regions"] or []
+    return Camera(
+        name=row["camera"],
+        site=row["site"],
+        station=row["station"],
+        time_zone=row["time_zone"],
+        shifts=tuple(parse_shift(shift) for shift in row["shifts"] or ()),
+        ignore_regions=tuple(zip(*[iter(shares)] * 4, strict=True)),
+    )
