@@ -19,7 +19,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -136,7 +136,10 @@ def _fetch(connection: duckdb.DuckDBPyConnection, statement: Any) -> pa.Table:
         try:
             return future.result()
         except KeyboardInterrupt:
-            connection.interrupt()
+            # Again and again: one that comes before DuckDB has begun is lost.
+            while not future.done():
+                connection.interrupt()
+                wait([future], timeout=0.1)
             raise
 
 
