@@ -181,7 +181,8 @@ def choose(store: Store, release: Release, selection: Selection) -> Chosen:
         connection.close()
     items = _items(store, rows, clips)
     counts["with a clip"] = len(items)
-    _check_some(items, counts, "Cut the clips of these hours (the asset clips says why one could not be cut).")
+    if not items:
+        raise _nothing(counts, "Cut the clips of these hours (the asset clips says why one could not be cut).")
     if selection.per_cluster is not None:
         items = balance(items, per_cluster=selection.per_cluster, seed=selection.seed)
         counts["after balance"] = len(items)
@@ -218,11 +219,6 @@ def _one_statement(sql: str) -> str:
 
 def _in_words(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {step}" for step, count in counts.items())
-
-
-def _check_some(items: Sequence[ExportItem], counts: dict[str, int], fix: str) -> None:
-    if not items:
-        raise _nothing(counts, fix)
 
 
 def _nothing(counts: dict[str, int], fix: str) -> InputError:

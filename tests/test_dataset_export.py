@@ -42,9 +42,12 @@ from resources.datasets import (
     write_dataset,
 )
 from resources.release import ReleaseResource
-from resources.store import rows_table
+from resources.store import Store, rows_table
 from tests.export_store import CLUSTER_COUNT, GRID, TOKENIZER_ID, ExportStore, frames_of, picture_of
+from tests.s3 import S3, s3, s3_server
 from tests.videos import read_number
+
+__all__ = ["s3", "s3_server"]
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -482,6 +485,26 @@ def test_of_two_runs_of_a_version_none_publishes_a_mixture(
     monkeypatch.setattr(store, "put_folder", both)
     with pytest.raises(StoreError, match="another run was writing"):
         publish(store, tmp_path / "a", "screws", "v1")
+
+
+def test_on_object_storage_a_data_set_is_the_same(
+    made: ExportStore, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    remote = Store(s3.url)
+    for path in made.store.files(""):
+        remote.write_bytes(path, made.store.read_bytes(path))
+    selection = Selection(clusters=(1,), per_cluster=2, min_distance=1e-6)
+    for store, folder in ((made.store, tmp_path / "local"), (remote, tmp_path / "remote")):
+        chosen = choose(store, made.release, selection)
+        write_dataset(store, made.release, chosen, Format("webdataset"), folder, name="screws v1")
+    whole = tree(tmp_path / "local")
+    assert tree(tmp_path / "remote") == whole
+    assert publish(remote, tmp_path / "remote", "screws", "v1") == "datasets/screws/v1"
+    assert {path.removeprefix("datasets/screws/v1/") for path in remote.files("datasets/screws/v1")} == set(whole)
+    assert versions(remote, "screws") == ["v1"]
+    with pytest.raises(InputError, match="a version never changes"):
+        publish(remote, tmp_path / "local", "screws", "v1")
 
 
 @given(name=st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True), number=st.integers(1, 10**6))

@@ -89,12 +89,13 @@ def test_a_name_is_in_catalog_report_and_exports(run: Run, fresh: ExportStore, t
     assert [row["action_name"] for row in json.loads(out)] == ["tighten <screw>", "pick up"]
     page = report(fresh)
     assert "Cluster 1: tighten &lt;screw&gt;" in page and "<screw>" not in page
-    for form in ("lerobot", "webdataset", "lapa", "segments"):
+    for form in ("lapa", "segments"):
         chosen = choose(fresh.store, fresh.release, Selection(where="action_name IS NOT NULL"))
         assert {item.cluster_id for item in chosen.items} == {1, 2}
         write_dataset(fresh.store, fresh.release, chosen, Format(form), tmp_path / form, name="x")
         tasks = json.loads((tmp_path / form / CARD_JSON).read_text())["contents"]["tasks"]
         assert tasks == {"tighten <screw>": 5, "pick up": 5}
+    assert "to `tighten <screw>` ASSISTANT" in (tmp_path / "lapa/train.jsonl").read_text()
     assert run("name", 1, "--clear")[1] == "cluster 1: -\n"
     assert in_catalog(fresh.store, fresh.release) == {0: None, 1: None, 2: "pick up"}
 

@@ -137,7 +137,7 @@ def _add_episode(
         raise InputError(
             f"its pictures have {shown[0]} x {shown[1]} px and those before {size[0]} x {size[1]}",
             where=item.where,
-            fix="A data set has one size: give size_px, or export each camera by itself.",
+            fix="A data set has one size: give one (size_px, or --size WxH), or export each camera by itself.",
         )
     pictures = PictureStats()
     times_ns: list[int] = []

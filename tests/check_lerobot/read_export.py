@@ -16,7 +16,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 KEY = "observation.images.workstation"
 # Two compressions lie between the source's picture and the one read: levels of 255, mean over the pixels.
-MOST_DIFFERENCE = 6.0
+MOST_DIFFERENCE = 10.0
 
 
 def pictures_of(video: str) -> list[np.ndarray]:
