@@ -180,7 +180,16 @@ def test_the_advice_for_a_recording_before_the_first_hour_helps(
     assert "quarantined" not in run("status")[1]
 
 
-READING = [["status"], ["sql", "select 1"], ["releases"], ["report"], ["promote", "r1"], ["discard", "r1"]]
+READING = [
+    ["status"],
+    ["camera", "list"],
+    ["camera", "set", "a", "--site", "Ulm"],
+    ["sql", "select 1"],
+    ["releases"],
+    ["report"],
+    ["promote", "r1"],
+    ["discard", "r1"],
+]
 
 
 @pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
