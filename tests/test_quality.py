@@ -18,7 +18,7 @@ from bench.quality import energies, kept, predictions, recordings, report
 from bench.quality.__main__ import commit
 from bench.quality.clusters import CUTS, clusters_of
 from bench.quality.descriptors import NAMES
-from bench.quality.methods import METHODS, PRODUCT, REFERENCE, Context, Method, Streams, predict
+from bench.quality.methods import METHODS, PRODUCT, REFERENCE, UNDIVIDED, Context, Method, Streams, predict
 from bench.quality.recordings import GRID, Motion, Pictures, Recording
 from bench.quality.scenes import Scene
 from bench.quality.scores import SEGMENT_50, TYPED_05, differences, score, score_set
@@ -373,8 +373,8 @@ def test_differences_are_held_against_the_best_of_each_rival():
     empty = [as_document([]) for _ in truths]
     found = differences(truths, {PRODUCT: perfect, REFERENCE: late, "latent_action": empty, "flow": late})
     typed = {one.role: one for one in found if one.figure == TYPED_05}
-    assert set(typed) == {REFERENCE, "best other energy", "equal spacing at its count", "best metronome"}
-    assert typed["best other energy"].second == "flow"
+    assert set(typed) == {REFERENCE, "best energy", "equal spacing at its count", "best metronome"}
+    assert typed["best energy"].second == REFERENCE  # of equals the first
     assert all(one.verdict == "better" and one.low > 0 for one in typed.values())
     same = differences(truths, {PRODUCT: late, REFERENCE: late})
     assert {one.verdict for one in same if one.role == REFERENCE} == {"tie"}
@@ -386,13 +386,13 @@ def test_differences_are_held_against_the_best_of_each_rival():
 def outcome(tokenizers: Tokenizers, tmp_path_factory: pytest.TempPathFactory) -> report.Outcome:
     folder = tmp_path_factory.mktemp("outcome")
     one = tiny_set(3, 4)
-    methods = [METHODS[name] for name in (PRODUCT, REFERENCE, "abd_tokens")]
+    methods = [METHODS[name] for name in (PRODUCT, UNDIVIDED, REFERENCE, "abd_tokens")]
     scores, clusters = {}, {}
     for setting in one.settings:
         found = run(one, methods, tokenizers, folder / "predictions", setting)
         scores[one.name, setting] = score_set(one, setting, found, folder / "scores")
         if setting == TRANSDUCTIVE:
-            clusters[one.name] = clusters_of(one, found[PRODUCT], tokenizers, Streams(), folder / "clusters", quiet)
+            clusters[one.name] = clusters_of(one, found[UNDIVIDED], tokenizers, Streams(), folder / "clusters", quiet)
     tokenizer = tokenizers.get(one.cameras[0].tokenizer)
     line = {
         "title": "two recordings",
