@@ -1,6 +1,7 @@
 # make demo          the whole pipeline on a simulated workstation (or VIDEO=file.mp4 on your own)
+# make demo STORE=s3 the same on an S3 server, started for it; its buckets are folders in S3_FOLDER
 # make test          linters, type checker, tests
-# make dev           the Dagster UI on what the demo or a backfill made
+# make dev           the Dagster UI on what the demo or a backfill made (with STORE=s3 as above)
 # make bench         the benchmarks of bench/
 # make check-lerobot an export read back by lerobot, in an environment of its own (a large download)
 # make docs          docs/tables.md, from the table schemas
@@ -10,6 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+S3_FOLDER := .laps/s3
 # lerobot wants an older torch than this project, so it never shares an environment with it.
 LEROBOT := .venv-lerobot
 
@@ -25,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install
-	$(BIN)/laps demo $(if $(VIDEO),--video '$(VIDEO)')
+	$(BIN)/laps demo $(if $(VIDEO),--video '$(VIDEO)') $(if $(filter s3,$(STORE)),--s3 '$(S3_FOLDER)')
 
 lint: install
 	$(BIN)/ruff check .
@@ -36,7 +38,7 @@ test: lint
 	$(BIN)/pytest
 
 dev: install
-	$(BIN)/laps dev
+	$(if $(filter s3,$(STORE)),$(BIN)/python -m resources.s3_server '$(S3_FOLDER)') $(BIN)/laps dev
 
 bench: install
 	$(BIN)/python -m bench.stages

@@ -8,7 +8,9 @@ stood there until the file or its start was corrected.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from laps.errors import InputError, LapsError, StoreError
 from laps.tables import RECORDINGS
 from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
 from resources.settings import SETTINGS, first_hour_ns
-from resources.store import Store, file_system, rows_table
+from resources.store import Store, file_system, rows_table, store_root
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,8 +38,7 @@ VIDEO_SUFFIXES = (
 
 def landing_root(landing: str | None = None) -> str:
     """The landing zone: the argument, else ``LAPS_LANDING``, else ``./.laps/landing``."""
-    chosen = landing or os.environ.get("LAPS_LANDING") or ".laps/landing"
-    return chosen.rstrip("/") if "://" in chosen else str(Path(chosen).expanduser().absolute())
+    return store_root(landing or os.environ.get("LAPS_LANDING") or ".laps/landing")
 
 
 def open_uri(uri: str, ahead_bytes: int = READ_AHEAD_BYTES) -> BinaryIO:
@@ -235,6 +236,25 @@ class Recordings:
             folder, _, name = path.removeprefix(base.rstrip("/") + "/").rpartition("/")
             if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
                 yield folder.split("/")[0], f"{prefix}{path}"
+
+    @contextmanager
+    def to_land(self) -> Iterator[Path]:
+        """A local folder for ``<camera>/…``; what it holds when the block ends without an error is in the landing zone.
+
+        For a landing zone on a local disk it is the landing zone. In object storage each file appears whole, and
+        videos after all other files, so that no recording is seen without its sidecar.
+        """
+        if "://" not in self.landing:
+            Path(self.landing).mkdir(parents=True, exist_ok=True)
+            yield Path(self.landing)
+            return
+        landing = Store(self.landing)
+        with tempfile.TemporaryDirectory(prefix="laps-landing-") as temporary:
+            folder = Path(temporary)
+            yield folder
+            files = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+            for path in sorted(files, key=lambda path: (path.lower().endswith(VIDEO_SUFFIXES), path)):
+                landing.put_file(folder / path, path)
 
     def scan(self) -> Iterator[dict[str, Any] | LapsError]:
         """Register every file of the landing zone; one that lies in no camera's folder gives its error instead."""

@@ -56,7 +56,7 @@ def store_root(root: str | None = None) -> str:
         if "@" in chosen.split("://", 1)[1].split("/", 1)[0]:
             # Not shown: what stands there may be a password.
             raise InputError(
-                "the store's URL has an '@' before its path, and credentials do not belong into it",
+                "the URL has an '@' before its path, and credentials do not belong into it",
                 fix="Give s3://bucket/prefix and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
             )
         return chosen.rstrip("/")
@@ -303,17 +303,20 @@ class Store:
                 raise _Replaced("was replaced while it was read", where=self.url(path), fix="Run again.") from error
             raise self._failed(path, what, error) from error
 
+    def put_file(self, file: Path, path: str) -> None:
+        """Publish a local file at ``path``."""
+        if self.is_local:
+            with self.staged(path) as local:
+                shutil.copyfile(file, local)
+        else:
+            self._upload(file, path)
+
     def put_folder(self, folder: Path, path: str) -> None:
         """Publish every file of a local folder below ``path``."""
         for file in sorted(folder.rglob("*")):
             if not file.is_file():
                 continue
-            target = f"{path}/{file.relative_to(folder).as_posix()}"
-            if self.is_local:
-                with self.staged(target) as local:
-                    shutil.copyfile(file, local)
-            else:
-                self._upload(file, target)
+            self.put_file(file, f"{path}/{file.relative_to(folder).as_posix()}")
 
     def get_folder(self, path: str, folder: Path) -> Path:
         """Copy every file below ``path`` into a local folder and return it."""

