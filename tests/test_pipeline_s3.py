@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,23 +93,25 @@ def processed(s3_server: tuple[Proxy, S3Server], tmp_path_factory: pytest.TempPa
             patch.setenv(name, value)
         ObjectStorage.clear_instance_cache()
 
-        def processed(name: str, root: str, landing: str) -> Store:
+        def trained(name: str, root: str, landing: str) -> Store:
             patch.setenv("LAPS_STORE", root)
             patch.setenv("LAPS_LANDING", landing)
             patch.setenv("DAGSTER_HOME", str(folder / f"dagster_{name}"))
             store = Store()
             store_settings(store)
-            process(store)
+            train(store)
             return store
 
-        local = processed("local", str(folder / "store"), str(folder / "landing"))
+        local = trained("local", str(folder / "store"), str(folder / "landing"))
+        process_here(local)
         remote_landing = f"s3://{BUCKET}/both/landing"
         patch.setenv("LAPS_LANDING", remote_landing)
         with Recordings(local).to_land() as landing:
             record(landing, SCENARIO, camera=CAMERA, view=0, start_ns=START)
         proxy.reset()
         faults = [proxy.fault(kind, method=method, path=path) for kind, method, path in FAULTS]
-        remote = processed("s3", f"s3://{BUCKET}/both/store", remote_landing)
+        remote = trained("s3", f"s3://{BUCKET}/both/store", remote_landing)
+        process(remote)
         read = sum(request.bytes_out for request in proxy.requests if request.path.split("?")[0].endswith("Z.mp4"))
         (landed,) = (folder / "landing").rglob("*.mp4")
         yield Processed(local, remote, proxy, faults, landed.stat().st_size, read)
@@ -117,23 +119,41 @@ def processed(s3_server: tuple[Proxy, S3Server], tmp_path_factory: pytest.TempPa
         ObjectStorage.clear_instance_cache()
 
 
-def process(store: Store) -> None:
-    """Ingest, backfill and report; the tokenizer's training ends after a number of steps, not of seconds."""
-    recordings = Recordings(store)
-    (row,) = recordings.scan()
+def train(store: Store) -> None:
+    """Ingest, and train a tokenizer for a number of steps: what ends after seconds is never the same twice."""
+    (row,) = Recordings(store).scan()
     assert isinstance(row, dict) and row["status"] == "ok", row
     register_cameras([CAMERA])
-    for hour in HOURS:
-        outcome = execute(Task("track", hour.key))
+    make(Task("track", hour.key) for hour in HOURS)
+    config = {"preset": "small", "max_steps": 10, "hours": [HOURS[0].key]}
+    make([Task("train_tokenizer", ops={"motion_tokenizer": {"config": config}})])
+
+
+def make(tasks: Iterable[Task]) -> None:
+    for task in tasks:
+        outcome = execute(task)
         assert outcome.ok, outcome.error
-    config = {"preset": "small", "max_steps": 40, "hours": [HOURS[0].key]}
-    outcome = execute(Task("train_tokenizer", ops={"motion_tokenizer": {"config": config}}))
-    assert outcome.ok, outcome.error
+
+
+def process(store: Store) -> None:
+    """The rest as a backfill does it, and the report."""
     lines: list[str] = []
     options = Options(k=2, workers=1, only_missing=True)
-    backfill = Backfill(store, select_hours(recordings, [], None, None), options, Progress(report=lines.append))
+    hours = select_hours(Recordings(store), [], None, None)
+    backfill = Backfill(store, hours, options, Progress(report=lines.append))
     backfill.run()
     assert not backfill.progress.failures, "\n".join(lines)
+
+
+def process_here(store: Store) -> None:
+    """The same jobs one by one in this process, without the report."""
+    make(Task("encode", hour.key) for hour in HOURS)
+    make([Task("calibrate", CAMERA)])
+    make(Task("cut", hour.key) for hour in HOURS)
+    make([Task("fit_clusters", ops={"cluster_model": {"config": {"k": 2, "seed": 0}}})])
+    make(Task("assign", hour.key) for hour in HOURS)
+    registry = ModelRegistry(store)
+    registry.promote(registry.to_read().name)
 
 
 def comparable(table: tables.Table, store: Store, hour: CameraHour, model: str | None) -> pa.Table:
@@ -207,9 +227,5 @@ def test_a_run_killed_in_the_middle_of_an_upload_leaves_no_partition_and_the_nex
         process.wait()
     fault.release.set()
     assert hour not in store.partitions(tables.KEYPOINT_TRACKS)
-    lines: list[str] = []
-    backfill = Backfill(store, HOURS[:1], Options(only_missing=True, workers=1), Progress(report=lines.append))
-    backfill.run()
-    assert not backfill.progress.failures, "\n".join(lines)
-    assert f"observe {hour.key}" in [str(outcome.task) for outcome in backfill.progress.outcomes]
+    make([Task("track", hour.key)])
     assert store.read_bytes(path) == before
