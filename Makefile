@@ -34,8 +34,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two processes, each with one thread: the modules are spread over them in the order of their names.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 dev: install
 	$(if $(filter s3,$(STORE)),$(BIN)/python -m resources.s3_server '$(S3_FOLDER)') $(BIN)/laps dev

@@ -19,6 +19,7 @@ from resources.recordings import open_uri
 from resources.release import ReleaseResource
 from resources.segments import read_segments
 from resources.store import rows_table
+from resources.time_limit import within
 
 
 class ClipSettings(dg.Config):
@@ -51,7 +52,8 @@ def clips(
     folder = table_path.rpartition("/")[0]
     kept = {table_path}
     rows = []
-    for clip in cut_primitives(primitives, pieces_of(footage.to_pylist()), open_uri, reencode=config.reencode):
+    cut = cut_primitives(primitives, pieces_of(footage.to_pylist()), open_uri, reencode=config.reencode)
+    for clip in within(cut, recordings.decode_limit_s):
         row: dict[str, object] = {
             "segment_id": clip.segment_id,
             "camera": hour.camera,

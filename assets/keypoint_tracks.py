@@ -7,6 +7,7 @@ decoded once in its life, here.
 
 import time
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import dagster as dg
 
@@ -17,6 +18,7 @@ from resources.configured import RecordingsResource, StoreResource, TrackerResou
 from resources.hours import observed_samples
 from resources.recordings import open_uri
 from resources.settings import store_grid
+from resources.time_limit import within
 
 
 @dg.multi_asset(
@@ -53,9 +55,15 @@ def keypoint_tracks(
     first, stop = observed_samples(rows, hour, grid)
     follower = tracker.build()
     problems: list[str] = []
+
+    def opened(uri: str) -> BinaryIO:
+        # Where a decoder takes the process with it, this is the last that is heard of the run.
+        context.log.info(f"decoding {uri}")
+        return open_uri(uri)
+
     samples = sample_frames(
         pieces_of(rows),
-        open_uri,
+        opened,
         grid,
         first - grid.preroll,
         stop,
@@ -69,7 +77,7 @@ def keypoint_tracks(
         files.writer(KEYPOINT_TRACKS, tracks_path) as tracks,
         files.writer(KEYFRAMES, frames_path) as frames,
     ):
-        for batch in observe(samples, follower, grid, first=first):
+        for batch in observe(within(samples, recordings.decode_limit_s), follower, grid, first=first):
             if isinstance(batch, TrackWindows):
                 visible += float(batch.visible.mean()) * len(batch.end_samples)
                 tracks.write(batch.to_table(hour.camera, grid))

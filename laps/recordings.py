@@ -182,7 +182,7 @@ def _name_start(name: str) -> tuple[int | None, str | None]:
 
 
 def registration_row(
-    file: BinaryIO,
+    file: BinaryIO | MediaError,
     *,
     camera: str,
     uri: str,
@@ -201,7 +201,7 @@ def registration_row(
     future) gives a row with status ``quarantined`` and the reason.
 
     Args:
-        file: seekable binary file object.
+        file: seekable binary file object; or why nothing can be read from it.
         camera: camera that filmed it.
         uri: where the file lies; errors call it so.
         size_bytes: its size.
@@ -238,7 +238,7 @@ def registration_row(
         start_ns, row["start_source"] = resolve_start(uri, option_ns=option_ns, sidecar=sidecar, info=info)
         row["start_time"] = to_datetime(start_ns)
         end_ns = start_ns
-        if info is not None:
+        if info is not None and not isinstance(file, MediaError):
             end_ns += _length_ns(file, uri, info)
             row["end_time"] = to_datetime(end_ns)
         _check_times(uri, start_ns, end_ns, registered_ns, first_hour_ns, first_hour_file)
@@ -252,9 +252,11 @@ def place_id(camera: str, uri: str) -> str:
     return "r" + hashlib.sha256(f"{camera}\0{uri}".encode()).hexdigest()[:16]
 
 
-def _probe(file: BinaryIO, uri: str, row: dict[str, Any]) -> VideoInfo | None:
+def _probe(file: BinaryIO | MediaError, uri: str, row: dict[str, Any]) -> VideoInfo | None:
     """Describe the file in the row, or quarantine it: where its start is known, its hour still tells of it."""
     try:
+        if isinstance(file, MediaError):
+            raise file
         info = probe(file, name=uri)
     except MediaError as error:
         _quarantine(row, error)

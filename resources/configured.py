@@ -16,6 +16,7 @@ from resources.models import ModelRegistry
 from resources.recordings import Recordings
 from resources.release import ReleaseResource
 from resources.store import Store
+from resources.time_limit import DECODE_LIMIT_S
 
 if TYPE_CHECKING:
     from laps.trackers import Tracker
@@ -48,6 +49,11 @@ class RecordingsResource(dg.ConfigurableResource):
         default=1,
         ge=1,
         description="Threads that decode one video. 1 costs the least CPU; more shorten a single run.",
+    )
+    decode_limit_s: float = Field(
+        default=DECODE_LIMIT_S,
+        gt=0,
+        description="Seconds without a decoded frame or clip after which a run's process ends itself: a codec hangs.",
     )
 
     def open(self, store: Store) -> Recordings:

@@ -16,9 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from laps.errors import InputError, LapsError, StoreError
+from laps.errors import InputError, LapsError, MediaError, StoreError
 from laps.tables import RECORDINGS
 from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
+from resources.apart import APART
 from resources.settings import SETTINGS, first_hour_ns
 from resources.store import Store, file_system, rows_table, store_root
 
@@ -108,8 +109,6 @@ class Recordings:
         Raises:
             InputError: there is no such file, it or its sidecar cannot be opened, or the camera's name is no name.
         """
-        from laps.recordings import registration_row
-
         check_camera(camera)
         info = file_info(uri)
         sidecar = self._sidecar(info.uri)
@@ -118,21 +117,20 @@ class Recordings:
         if start_ns is None and current and current["start_source"] == "option":
             # Whoever touches or moves back a file gives no new start; a file of another size is another recording.
             start_ns = from_datetime(current["start_time"]) if current["size_bytes"] == info.size_bytes else None
+        offered = {
+            "camera": camera,
+            "uri": info.uri,
+            "size_bytes": info.size_bytes,
+            "modified_ns": info.modified_ns,
+            "etag": info.etag,
+            "registered_ns": now_ns(),
+            "option_ns": start_ns,
+            "sidecar": sidecar,
+            "first_hour_ns": first_hour_ns(self.store.root),
+            "first_hour_file": self.store.url(SETTINGS),
+        }
         try:
-            with open_uri(info.uri, LOOK_BYTES) as file:
-                row = registration_row(
-                    file,
-                    camera=camera,
-                    uri=info.uri,
-                    size_bytes=info.size_bytes,
-                    modified_ns=info.modified_ns,
-                    etag=info.etag,
-                    registered_ns=now_ns(),
-                    option_ns=start_ns,
-                    sidecar=sidecar,
-                    first_hour_ns=first_hour_ns(self.store.root),
-                    first_hour_file=self.store.url(SETTINGS),
-                )
+            row = _registration_row(offered)
         except OSError as error:
             # A network that is down concerns all files and ends the scan; one file's troubles do not.
             if "://" in info.uri and not isinstance(error, FileNotFoundError | PermissionError):
@@ -287,6 +285,23 @@ class Recordings:
             if sidecar.concerns(uri):
                 return sidecar
         return None
+
+
+def _registration_row(offered: dict[str, Any]) -> dict[str, Any]:
+    """The row of a file that was offered; one that a decoder does not survive is quarantined."""
+    from laps.recordings import registration_row
+
+    try:
+        return APART.call(offered["uri"], _look, offered)
+    except MediaError as error:
+        return registration_row(error, **offered)
+
+
+def _look(offered: dict[str, Any]) -> dict[str, Any]:
+    from laps.recordings import registration_row
+
+    with open_uri(offered["uri"], LOOK_BYTES) as file:
+        return registration_row(file, **offered)
 
 
 def _unreadable(uri: str, error: OSError) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -62,6 +63,18 @@ class Terminal:
     def send(self, text: str, end: str = "\r") -> None:
         os.write(self._master, (text + end).encode())
 
+    def cancel(self) -> None:
+        """Press Ctrl-C until there is a new prompt, as a person would.
+
+        readline waits for the terminal without a time limit; a Ctrl-C that comes just before is seen at the next key.
+        """
+        for _ in range(60):
+            self.send(CTRL_C, end="")
+            with contextlib.suppress(AssertionError):
+                self.until("laps> ", timeout_s=1.0)
+                return
+        raise AssertionError(f"Ctrl-C gave no new prompt: {self._text!r}")
+
     def until(self, pattern: str, timeout_s: float = 60.0) -> str:
         """What is shown up to the end of the next match; it is taken off."""
         stop = time.monotonic() + timeout_s
@@ -110,15 +123,13 @@ def test_a_conversation(terminal, environment):
     # A line that is cancelled is forgotten.
     terminal.send("select nonsense from")
     terminal.until(r"  \.\.\. ")
-    terminal.send(CTRL_C, end="")
-    terminal.until("laps> ")
+    terminal.cancel()
     terminal.send("select 40 + 2 as answer;")
     terminal.until(r"42\s+\(1 row\)")
     # A query that takes too long is cancelled, and the next one works.
     terminal.send("select sum(hash(i)) from range(1000000000000) t(i);")
     time.sleep(1)
-    terminal.send(CTRL_C, end="")
-    terminal.until("laps> ")
+    terminal.cancel()
     terminal.send("select 6 * 7 as answer;")
     terminal.until(r"(?s)42\s+\(1 row\).*laps> ")  # before the prompt is there, the terminal would eat the Ctrl-D
     terminal.send(CTRL_D, end="")

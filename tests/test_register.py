@@ -202,9 +202,15 @@ def test_a_sidecar_that_is_no_file_stops_no_scan(recordings: Recordings, video: 
     assert good["status"] == "ok"
 
 
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at files in this process, where what a test replaces is seen."""
+    monkeypatch.setattr(resources.recordings.APART, "call", lambda _, function, *arguments: function(*arguments))
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mp4.json"])
 def test_a_forbidden_file_stops_no_scan(
-    recordings: Recordings, video: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    recordings: Recordings, video: Path, monkeypatch: pytest.MonkeyPatch, name: str, in_this_process: None
 ) -> None:
     say_start(video, THREE)
     forbidden = str(video.with_name(name))
@@ -221,7 +227,9 @@ def test_a_forbidden_file_stops_no_scan(
     assert good["status"] == "ok"
 
 
-def test_a_network_that_is_down_ends_a_scan(recordings: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_is_down_ends_a_scan(
+    recordings: Recordings, monkeypatch: pytest.MonkeyPatch, in_this_process: None
+) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise ConnectionError("connection reset")
