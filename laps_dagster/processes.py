@@ -46,13 +46,22 @@ def is_gone(known: str) -> bool:
     return host == socket.gethostname() and identity(int(pid)) != known
 
 
-def fail_lost_run(instance: DagsterInstance, run_id: str, reason: str) -> None:
-    """Mark a run as failed whose process is gone, and free its places in the pools."""
+def fail_lost_run(instance: DagsterInstance, run_id: str, reason: str) -> str:
+    """Mark a run as failed whose process is gone, and free its places in the pools.
+
+    Returns:
+        The reason with the last thing that the run said: which file it was decoding, for instance.
+    """
     run = instance.get_run_by_id(run_id)
-    if run is not None and not run.is_finished:
+    if run is None:
+        return reason
+    said = [entry.user_message for entry in instance.all_logs(run_id) if entry.dagster_event is None]
+    if said:
+        reason = f"{reason}; the last it said: {said[-1]}"
+    if not run.is_finished:
         instance.report_run_failed(run, reason)
-    if run is not None:
-        instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    return reason
 
 
 def fail_lost_runs(instance: DagsterInstance) -> list[str]:

@@ -153,10 +153,8 @@ class Runner:
         # When several were under way, the one that brought its worker down is not known: each runs once more alone.
         for index in crashed:
             alone = {index: waiting[index]}
-            if self._make(alone, threads, outcomes, done):
-                outcomes[index] = Outcome(
-                    waiting[index], False, error="its worker process died (a crash, or out of memory)"
-                )
+            for reason in self._make(alone, threads, outcomes, done).values():
+                outcomes[index] = Outcome(waiting[index], False, error=reason)
                 if done is not None:
                     done(outcomes[index])
         return [outcomes[index] for index in range(len(waiting))]
@@ -167,8 +165,8 @@ class Runner:
         threads: int,
         outcomes: dict[int, Outcome],
         done: Callable[[Outcome], None] | None,
-    ) -> list[int]:
-        """Make the runs; returns those that were under way when a worker died."""
+    ) -> dict[int, str]:
+        """Make the runs; returns those that were under way when a worker died, each with what is known of it."""
         pool = self._started()
         futures: dict[Future[Outcome], int] = {}
         crashed: list[int] = []
@@ -193,12 +191,12 @@ class Runner:
                 else:
                     if done is not None:
                         done(outcomes[index])
-        if crashed:
-            self._stop()
-            with open_instance() as instance:
-                for index in crashed:
-                    fail_lost_run(instance, run_ids[index], "its worker process died (a crash, or out of memory)")
-        return sorted(crashed)
+        if not crashed:
+            return {}
+        self._stop()
+        died = "its worker process died (a crash, or out of memory)"
+        with open_instance() as instance:
+            return {index: fail_lost_run(instance, run_ids[index], died) for index in sorted(crashed)}
 
     def _look_at_pools(self, run_ids: Collection[str], known: list[str]) -> list[str]:
         """Free the places of processes that are gone, and say who holds the others; returns who does."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from laps_dagster.cli.backfill import register_cameras
 from laps_dagster.instance import open_instance
 from laps_dagster.processes import identity, is_gone
 from laps_dagster.runs import Outcome, Runner, Task, execute
+from resources.recordings import Recordings
+from resources.store import Store
+from tests.videos import write_video
 
 HOUR = "cam1|2026-01-05-09:00"
 
@@ -45,17 +49,24 @@ def crash_at_nine(task: Task, threads: int | None = None, run_id: str | None = N
     if task.partition == HOUR:
         import laps.observe
 
-        laps.observe.observe = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        def decode_and_die(samples: Iterator[object], *_: object, **__: object) -> None:
+            next(samples)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        laps.observe.observe = decode_and_die
     return execute(task, threads, run_id)
 
 
-def test_a_crash_ends_its_own_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_ends_its_own_run_only_and_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "deadly_20260105T090000Z.mp4")
+    Recordings(Store()).register(str(video), "cam1")
     tasks = [Task("track", f"cam1|2026-01-05-{hour:02}:00") for hour in (8, 9, 10)]
     with Runner(workers=2) as runner:
         monkeypatch.setattr(runs, "execute", crash_at_nine)
         outcomes = runner.run_all(tasks)
         assert [outcome.ok for outcome in outcomes] == [True, False, True]
         assert "worker process died" in outcomes[1].error
+        assert f"the last it said: decoding {video}" in outcomes[1].error
         # The dead runs are failed, and gave back their places in the pool: the hour can run again.
         with open_instance() as instance:
             statuses = [run.status.value for run in instance.get_runs()]
