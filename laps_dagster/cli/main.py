@@ -20,6 +20,7 @@ COMMANDS = {
     "releases": "laps_dagster.cli.releases",
     "discard": "laps_dagster.cli.releases",
     "status": "laps_dagster.cli.status",
+    "doctor": "laps_dagster.cli.doctor",
     "camera": "laps_dagster.cli.camera",
     "dev": "laps_dagster.cli.dev",
     "sql": "laps_dagster.cli.sql",

@@ -1,0 +1,326 @@
+"""What an installation needs, looked at piece by piece: ``laps doctor``.
+
+Each look is a function that yields findings; what is wrong comes with what to do. Nothing is left behind: the store
+is written to and the file taken away again.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from laps.errors import LapsError
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+    from resources.store import Store
+
+PROJECT = "laps-dagster"
+# Decoders that cameras' files need, and what clips are encoded with where they cannot be copied.
+DECODERS = ("h264", "hevc", "mpeg4", "mjpeg", "mpeg2video", "vp9")
+ENCODER = "libx264"
+# An hour of two cameras at 640x360 leaves about 0.3 GB of tables and clips behind.
+LITTLE_ROOM_BYTES = 10 * 10**9
+LITTLE_MEMORY_BYTES = 4 * 10**9
+HEARTBEAT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a look found.
+
+    Attributes:
+        subject: what was looked at.
+        level: ``ok``; ``note``: works, but somebody may want to know; ``problem``: something will fail.
+        said: what is so, in one line.
+        fix: what to do about it.
+    """
+
+    subject: str
+    level: Literal["ok", "note", "problem"]
+    said: str
+    fix: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def examine() -> Iterator[Finding]:
+    """All findings, as they are made."""
+    for subject, look in LOOKS.items():
+        try:
+            yield from look()
+        except LapsError as error:
+            yield Finding(
+                subject, "problem", f"{error.where}: {error.what}" if error.where else error.what, _fix(error)
+            )
+        except OSError as error:
+            yield Finding(subject, "problem", f"{error.filename or ''} {error.strerror or error}".strip())
+
+
+def _fix(error: LapsError) -> str:
+    return error.fix or ""
+
+
+# --- the program and the machine ---------------------------------------------------------------------------------
+
+
+def _packages() -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    try:
+        needed = metadata.requires(PROJECT) or []
+    except metadata.PackageNotFoundError:
+        yield Finding("packages", "problem", f"{PROJECT} is not installed", "Run `make install`, or pip install it.")
+        return
+    wrong = []
+    for text in needed:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{requirement.name} is not installed")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
+    if wrong:
+        yield Finding("packages", "problem", "; ".join(wrong), "Run `make install` again, or install what is named.")
+    else:
+        shown = ("dagster", "torch", "av", "duckdb", "pyarrow", "s3fs")
+        yield Finding("packages", "ok", ", ".join(f"{name} {metadata.version(name)}" for name in shown))
+
+
+def _machine() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability == "DEFAULT":
+        said = f"{cores} cores without AVX2 or NEON"
+        yield Finding("cpu", "note", said, "Tracking and the tokenizer run several times slower here.")
+    else:
+        yield Finding("cpu", "ok", f"{cores} cores, {capability}")
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        fix = "A run takes about 1 GB: set max_concurrent_runs in dagster.yaml to what fits."
+        yield Finding(
+            "memory", "ok" if memory >= LITTLE_MEMORY_BYTES else "note", f"{memory / 10**9:.1f} GB",
+            "" if memory >= LITTLE_MEMORY_BYTES else fix,
+        )  # fmt: skip
+    if torch.cuda.is_available():
+        yield Finding("gpu", "ok", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+    else:
+        yield Finding("gpu", "ok", "none; only CoTracker would need one")
+
+
+def _codecs() -> Iterator[Finding]:
+    import av
+    import numpy as np
+
+    from laps.video import probe
+
+    missing = [name for name in DECODERS if name not in av.codecs_available]
+    fix = "Install PyAV's wheel from the package index (pip install --force-reinstall av): it brings FFmpeg."
+    if missing:
+        yield Finding("codecs", "problem", f"no decoder for {', '.join(missing)}", fix)
+    if ENCODER not in av.codecs_available:
+        yield Finding("codecs", "problem", f"no encoder {ENCODER}: clips that cannot be copied fail", fix)
+        return
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream(ENCODER, rate=10, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    info = probe(file, name="a video made here")
+    if not missing:
+        yield Finding("codecs", "ok", f"a video was written and read ({info.codec}, FFmpeg by PyAV {av.__version__})")
+
+
+def _tracker() -> Iterator[Finding]:
+    from resources.configured import TrackerResource, default_resources
+
+    tracker = default_resources()["tracker"]
+    assert isinstance(tracker, TrackerResource)
+    said = "flow: needs no weights" if tracker.kind == "flow" else tracker.build().tracker_id
+    yield Finding("tracker", "ok", said)
+
+
+def _vision() -> Iterator[Finding]:
+    from resources.configured import VisionResource, default_resources
+
+    vision = default_resources()["vision"]
+    assert isinstance(vision, VisionResource)
+    if vision.kind == "weight_free":
+        said = "weight_free: coherence is judged by edges and colours, not by a vision-language model"
+        fix = "LAPS_VISION=open_clip uses CLIP, where its weights are on this machine or can be downloaded."
+        yield Finding("vision encoder", "note", said, fix)
+    else:
+        yield Finding("vision encoder", "ok", vision.build().encoder_id)
+
+
+# --- the store ---------------------------------------------------------------------------------------------------
+
+
+def _store() -> Iterator[Finding]:
+    from resources.settings import SETTINGS, store_settings
+    from resources.store import Store
+
+    store = Store()
+    if store.is_local and not Path(store.root).exists():
+        yield _place_for(Path(store.root))
+        return
+    path = f"doctor-{uuid.uuid4().hex}"
+    store.write_bytes(path, b"written by laps doctor")
+    try:
+        store.read_bytes(path)
+    finally:
+        store.delete(path)
+    yield Finding("store", "ok", f"{store.root} can be read and written")
+    if store.is_local:
+        yield _room("room", Path(store.root))
+    if store.exists(SETTINGS):
+        yield Finding("first hour", "ok", str(store_settings(store)["first_hour"]))
+        yield from _models(store)
+    else:
+        yield Finding(
+            "first hour", "note", "the store is not used yet", "LAPS_FIRST_HOUR decides how far back it goes."
+        )
+
+
+def _place_for(root: Path) -> Finding:
+    """Whether a store that does not exist can be made."""
+    there = next(place for place in root.parents if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        said = f"{root} does not exist, and {there} cannot be written ({error.strerror})"
+        return Finding("store", "problem", said, "Name another place by --store or LAPS_STORE.")
+    return Finding("store", "note", f"{root} does not exist yet", "The first command that writes makes it.")
+
+
+def _room(subject: str, folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    if free < LITTLE_ROOM_BYTES:
+        return Finding(subject, "note", f"{free / 10**9:.1f} GB free in {folder}", "Make room before a long backfill.")
+    return Finding(subject, "ok", f"{free / 10**9:.0f} GB free in {folder}")
+
+
+def _models(store: Store) -> Iterator[Finding]:
+    """The current release and whether its models can be loaded."""
+    from laps.tokenizer.files import load
+    from resources.catalog import open_catalog
+    from resources.models import ModelRegistry
+
+    registry = ModelRegistry(store)
+    release = registry.current()
+    if release is None:
+        drafts = ", ".join(draft.name for draft in registry.drafts())
+        said = f"none is current (drafts: {drafts})" if drafts else "none yet"
+        fix = "`laps promote NAME` makes a draft current." if drafts else "`laps backfill` makes the first."
+        yield Finding("release", "note", said, fix)
+    else:
+        if release.tokenizer is not None:
+            load(registry.folder("tokenizer", release.tokenizer))
+        yield Finding("release", "ok", f"{release.name}, its tokenizer loads")
+    connection = open_catalog(store)
+    count = connection.execute("SELECT count(*) FROM primitives").fetchall()[0][0]
+    connection.close()
+    yield Finding("catalog", "ok", f"opens, {count} primitives")
+
+
+def _landing() -> Iterator[Finding]:
+    from resources.recordings import landing_root
+    from resources.store import file_system
+
+    root = landing_root()
+    fs, base = file_system(root)
+    if not fs.exists(base):
+        fix = "Make it, or name another by LAPS_LANDING; recordings elsewhere are registered by `laps ingest FILE`."
+        yield Finding("landing zone", "note", f"{root} does not exist", fix)
+        return
+    cameras = [entry for entry in fs.ls(base, detail=True) if entry["type"] == "directory"]
+    if "://" not in root and not os.access(root, os.R_OK | os.X_OK):
+        yield Finding("landing zone", "problem", f"{root} may not be read", "Give this user the right to.")
+        return
+    yield Finding("landing zone", "ok", f"{root}, {len(cameras)} camera folder{'' if len(cameras) == 1 else 's'}")
+
+
+# --- Dagster -----------------------------------------------------------------------------------------------------
+
+
+def _dagster() -> Iterator[Finding]:
+    from dagster import DagsterError
+
+    from laps_dagster.instance import DEFAULT_HOME, open_instance
+
+    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).expanduser().absolute()
+    if not (home / "dagster.yaml").exists():
+        yield Finding("dagster", "note", f"{home} is not used yet", "The first backfill or `laps dev` makes it.")
+        return
+    try:
+        with open_instance() as instance:
+            yield from _instance(instance, home)
+    except DagsterError as error:
+        said = str(error).strip().splitlines()[0]
+        yield Finding("dagster", "problem", f"{home}/dagster.yaml cannot be used: {said}", "Correct the file.")
+
+
+def _instance(instance: DagsterInstance, home: Path) -> Iterator[Finding]:
+    import dagster as dg
+
+    from laps_dagster.processes import TAG, is_gone
+
+    kind = type(instance.run_storage).__name__.replace("RunStorage", "")
+    yield Finding("dagster", "ok", f"{home}, kept in {kind}")
+    unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
+    running = instance.get_runs(dg.RunsFilter(statuses=unfinished))
+    lost = [run for run in running if run.tags.get(TAG) and is_gone(run.tags[TAG])]
+    if lost:
+        yield Finding(
+            "runs", "problem", f"{len(lost)} runs are shown as started, but their processes are gone",
+            "The next run or backfill on this machine fails them and frees their places.",
+        )  # fmt: skip
+    else:
+        yield Finding("runs", "ok", f"{len(running)} running")
+    beats = instance.get_daemon_heartbeats()
+    silent = sorted(name for name, beat in beats.items() if time.time() - beat.timestamp > HEARTBEAT_S)
+    failing = sorted(name for name, beat in beats.items() if beat.errors and name not in silent)
+    if not beats:
+        said = "no daemon has run here: nothing is scheduled, and backfills of the UI wait"
+        yield Finding("daemon", "note", said, "`laps dev` starts one, or `dagster-daemon run` beside the webserver.")
+    elif silent:
+        yield Finding("daemon", "note", f"silent: {', '.join(silent)}", "Start `laps dev` or `dagster-daemon run`.")
+    elif failing:
+        first = beats[failing[0]].errors or []
+        said = f"{failing[0]}: {str(first[0].message).strip()}" if first else failing[0]
+        yield Finding("daemon", "problem", said, "Its log has the whole error; the definitions must load.")
+    else:
+        yield Finding("daemon", "ok", f"{len(beats)} parts alive")
+
+
+LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
+    "packages": _packages,
+    "machine": _machine,
+    "codecs": _codecs,
+    "tracker": _tracker,
+    "vision encoder": _vision,
+    "store": _store,
+    "landing zone": _landing,
+    "dagster": _dagster,
+}
