@@ -16,10 +16,13 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from laps_dagster.instance import open_instance
 from laps_dagster.processes import TAG, fail_lost_run, fail_lost_runs, identity, pool_holders
+
+if TYPE_CHECKING:
+    from dagster import DagsterEvent
 
 # Dagster's own console log repeats every event; the instance keeps them all, and a failure is printed by the caller.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -88,14 +91,19 @@ def execute(task: Task, threads: int | None = None, run_id: str | None = None) -
             for name, value in entries.items()
             if not isinstance(value, dg.MarkdownMetadataValue | dg.TableMetadataValue)
         }
-    return Outcome(task, result.success, result.run_id, "" if result.success else _why(result), metadata)
+    return Outcome(
+        task, result.success, result.run_id, "" if result.success else reason_of(result.all_events), metadata
+    )
 
 
-def _why(result: Any) -> str:
-    """The innermost error of a failed run, or the failed checks."""
+def reason_of(events: Iterable[DagsterEvent]) -> str:
+    """The innermost error among a failed run's events; for a run whose process is gone, what is known of it."""
+    from dagster._core.events import JobFailureData
+
     from laps import errors
 
-    for event in result.all_events:
+    events = list(events)
+    for event in events:
         if event.is_step_failure:
             error = event.step_failure_data.error
             while error is not None and error.cause is not None:
@@ -105,10 +113,15 @@ def _why(result: Any) -> str:
                 text = str(error.message).strip().split(": ", 1)[-1]
                 deliberate = isinstance(getattr(errors, error.cls_name or "", None), type)
                 return text if deliberate else f"{error.cls_name}: {text}"
-    for event in result.all_events:
+    for event in events:
         # Outside of any step: the event log could not be written, for instance.
-        if event.is_job_event and event.is_failure and event.job_failure_data.error is not None:
-            return f"outside of any step: {str(event.job_failure_data.error.message).strip()}"
+        if event.is_job_event and event.is_failure:
+            data = event.event_specific_data
+            error = data.error if isinstance(data, JobFailureData) else None
+            if error is not None:
+                return f"outside of any step: {str(error.message).strip()}"
+            if event.message:
+                return event.message
     return "the run failed; its log is in the Dagster UI"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import sys
@@ -250,7 +251,8 @@ def test_status_says_what_is_missing(run: Run, video: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     code, out, _ = run("status")
     assert code == 0
-    assert "2026-01-05-09:00 UTC  not yet described, tracked, encoded, clustered" in out
+    assert "0 of 1 hours complete" in out
+    assert re.search(r"2026-01-05-09:00 UTC +not yet described, tracked, encoded, clustered\n", out)
     assert "laps backfill --only missing" in out
 
 

@@ -1,17 +1,38 @@
-"""``laps status``: what has been processed, camera by camera and hour by hour."""
+"""``laps status``: how far each camera has come, which hours are not complete and why, and what was quarantined."""
 
 from __future__ import annotations
 
+import json
+import os
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
+from laps.errors import InputError
+from laps.timegrid import parse_utc
 from laps_dagster.cli.places import existing_store
+
+if TYPE_CHECKING:
+    from laps_dagster.coverage import HourState
 
 
 @click.command()
-def status() -> None:
-    """Print what is processed, missing and quarantined, hour by hour."""
-    from laps.tables import CLUSTER_ASSIGNMENTS, KEYPOINT_TRACKS, LATENT_STREAM, RAW_VIDEO
-    from laps.timegrid import CameraHour
+@click.option("--camera", "cameras", multiple=True, help="Camera to look at; may be repeated. Default: all.")
+@click.option("--from", "start", help="First time, ISO 8601 with a zone. Default: the first recording.")
+@click.option("--to", "stop", help="End (exclusive), ISO 8601 with a zone. Default: the last recording.")
+@click.option("--all", "every", is_flag=True, help="List complete hours too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with every hour, for scripts.")
+@click.option("--check", is_flag=True, help="Exit code 1 where an hour is not complete or a file is quarantined.")
+def status(
+    cameras: tuple[str, ...], start: str | None, stop: str | None, every: bool, as_json: bool, check: bool
+) -> None:
+    """Print coverage, missing, running, failed and quarantined, camera by camera.
+
+    Hours that are complete are counted, the others listed, each with what it lacks and what its latest run did.
+    """
+    from laps_dagster.coverage import hour_states
     from resources.models import ModelRegistry
     from resources.recordings import Recordings
 
@@ -19,31 +40,75 @@ def status() -> None:
     recordings = Recordings(store)
     registry = ModelRegistry(store)
     release = registry.current() or next(iter(registry.drafts()), None)
-    click.echo(f"store    {store.root}")
-    click.echo(f"release  {f'{release.name} ({release.status})' if release else 'none yet'}")
-    done: dict[str, set[CameraHour]] = {
-        "described": set(store.partitions(RAW_VIDEO)),
-        "tracked": set(store.partitions(KEYPOINT_TRACKS)),
-        "encoded": set(store.partitions(LATENT_STREAM, release.tokenizer)) if release and release.tokenizer else set(),
-        "clustered": set(store.partitions(CLUSTER_ASSIGNMENTS, release.name)) if release else set(),
-    }
-    missing = 0
-    for camera in recordings.cameras():
-        click.echo(f"\ncamera {camera}")
-        for hour in recordings.hours(camera):
-            stages = [name for name, hours in done.items() if hour in hours]
-            lacking = [name for name in done if name not in stages]
-            missing += bool(lacking)
-            click.echo(f"  {hour.hour_key} UTC  " + (f"not yet {', '.join(lacking)}" if lacking else "complete"))
-    quarantined = [
-        row
-        for camera in sorted({path.split("/")[1].removeprefix("camera=") for path in store.files("recordings")})
-        for row in recordings.of_camera(camera)
-        if row["status"] == "quarantined"
+    known = sorted({path.split("/")[1].removeprefix("camera=") for path in store.files("recordings")})
+    for camera in cameras:
+        if camera not in known:
+            raise InputError(f"camera {camera!r} has no recordings", fix=f"Cameras: {', '.join(known) or 'none yet'}.")
+    from_ns, to_ns = (parse_utc(text) if text else None for text in (start, stop))
+    chosen = [camera for camera in known if not cameras or camera in cameras]
+    hours = [
+        hour
+        for camera in chosen
+        for hour in recordings.hours(camera)
+        if (from_ns is None or hour.stop_ns > from_ns) and (to_ns is None or hour.start_ns < to_ns)
     ]
-    if quarantined:
+    states = hour_states(store, hours, release.name if release else "")
+    _add_runs(states)
+    quarantined = [row for camera in chosen for row in recordings.of_camera(camera) if row["status"] == "quarantined"]
+    missing = sum(not state.complete for state in states)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "store": store.root,
+                    "release": release.name if release else None,
+                    "hours": [state.as_dict() for state in states],
+                    "quarantined": [{name: row[name] for name in ("camera", "uri", "reason")} for row in quarantined],
+                },
+                indent=2,
+            )
+        )
+    else:
+        click.echo(f"store    {store.root}")
+        click.echo(f"release  {f'{release.name} ({release.status})' if release else 'none yet'}")
+        for camera, of_camera in groupby(states, key=lambda state: state.hour.camera):
+            _echo_camera(camera, list(of_camera), every)
+        _echo_quarantined(quarantined)
+        if missing:
+            are = "hour is" if missing == 1 else "hours are"
+            click.echo(f"\n{missing} {are} not complete: `laps backfill --only missing`")
+    if check and (missing or quarantined):
+        raise SystemExit(1)
+
+
+def _add_runs(states: list[HourState]) -> None:
+    """What the runs say, where there is a Dagster instance: none is made."""
+    from laps_dagster.coverage import add_runs
+    from laps_dagster.instance import DEFAULT_HOME, open_instance
+
+    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).expanduser()
+    if (home / "dagster.yaml").exists():
+        with open_instance() as instance:
+            add_runs(instance, states)
+
+
+def _echo_camera(camera: str, states: list[HourState], every: bool) -> None:
+    complete = sum(state.complete for state in states)
+    covered = sum(state.covered or 0.0 for state in states)
+    described = sum(state.covered is not None for state in states)
+    first, last = states[0].hour.hour_key, states[-1].hour.hour_key
+    click.echo(f"\ncamera {camera}: {first} to {last} UTC")
+    click.echo(f"  {complete} of {len(states)} hours complete, {covered:.1f} h of footage in {described} described")
+    for state in states:
+        if state.complete and not every:
+            continue
+        share = "" if state.covered is None else f"{100 * state.covered:.0f}%"
+        said = f"not yet {', '.join(state.lacking)}" if state.lacking else "out of date" if state.stale else "complete"
+        click.echo(f"  {state.hour.hour_key} UTC  {share:>4}  {said}" + (f"; {state.run}" if state.run else ""))
+
+
+def _echo_quarantined(rows: list[dict[str, Any]]) -> None:
+    if rows:
         click.echo("\nquarantined")
-        for row in quarantined:
-            click.echo(f"  {row['camera']}  {row['uri']}: {row['reason']}")
-    if missing:
-        click.echo(f"\n{missing} hour{' is' if missing == 1 else 's are'} not complete: `laps backfill --only missing`")
+    for row in rows:
+        click.echo(f"  {row['camera']}  {row['uri']}: {row['reason']}")

@@ -1,0 +1,132 @@
+"""How far each camera hour has come: what its tables say, and what its latest run says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from laps.tables import CLUSTER_ASSIGNMENTS, KEYPOINT_TRACKS, LATENT_STREAM, RAW_VIDEO
+from laps.timegrid import HOUR_NS, CameraHour, from_datetime
+from laps_dagster.stages import OBSERVE, SEGMENT, OutOfDate
+from resources.freshness import registrations
+from resources.models import ModelRegistry
+from resources.recordings import Recordings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+    from resources.store import Store
+
+# The newest runs that are looked at: about two weeks of two cameras for ten hours a day.
+_RUNS = 1000
+
+
+@dataclass
+class HourState:
+    """What is known about a camera hour with footage.
+
+    Attributes:
+        hour: the hour.
+        covered: share of the hour with footage, 0 to 1; None before it was described.
+        lacking: steps that were not made yet: described, tracked, encoded, clustered.
+        stale: everything is there, but older than what it is made from.
+        run: state of its latest run, where that is not the past of a complete hour: queued, running, or why it failed.
+    """
+
+    hour: CameraHour
+    covered: float | None = None
+    lacking: list[str] = field(default_factory=list)
+    stale: bool = False
+    run: str = ""
+
+    @property
+    def complete(self) -> bool:
+        return not self.lacking and not self.stale
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "camera": self.hour.camera,
+            "hour": f"{self.hour.hour_key} UTC",
+            "covered": self.covered,
+            "complete": self.complete,
+            "lacking": self.lacking,
+            "stale": self.stale,
+            "run": self.run or None,
+        }
+
+
+def hour_states(store: Store, hours: Sequence[CameraHour], release_name: str = "") -> list[HourState]:
+    """The state of hours, without their runs.
+
+    Args:
+        store: the store.
+        hours: hours with footage.
+        release_name: the release whose primitives count; empty before there is one.
+    """
+    registry = ModelRegistry(store)
+    release = registry.release(release_name) if release_name else None
+    done: dict[str, set[CameraHour]] = {
+        "described": set(store.partitions(RAW_VIDEO)),
+        "tracked": set(store.partitions(KEYPOINT_TRACKS)),
+        "encoded": set(store.partitions(LATENT_STREAM, release.tokenizer)) if release and release.tokenizer else set(),
+        "clustered": set(store.partitions(CLUSTER_ASSIGNMENTS, release.name)) if release else set(),
+    }
+    states = [HourState(hour, lacking=[name for name in done if hour not in done[name]]) for hour in hours]
+    made = [state for state in states if not state.lacking]
+    if made:
+        registered = registrations(Recordings(store), {state.hour.camera for state in made})
+        due = OutOfDate(store, release_name, registered)
+        stale = {hour for stage in (OBSERVE, SEGMENT) for hour in due.hours(stage, [state.hour for state in made])}
+        for state in made:
+            state.stale = state.hour in stale
+    for state in states:
+        if "described" not in state.lacking:
+            state.covered = _covered(store, state.hour)
+    return states
+
+
+def _covered(store: Store, hour: CameraHour) -> float:
+    rows = store.read_partition(RAW_VIDEO, hour, columns=["used", "start_time", "end_time"]).to_pylist()
+    total = 0
+    for row in rows:
+        if row["used"]:
+            begin, end = from_datetime(row["start_time"]), from_datetime(row["end_time"])
+            total += max(0, min(end, hour.stop_ns) - max(begin, hour.start_ns))
+    return total / HOUR_NS
+
+
+def add_runs(instance: DagsterInstance, states: Sequence[HourState]) -> None:
+    """Say of hours that are not complete what their latest run did."""
+    import dagster as dg
+
+    open_hours = {state.hour: state for state in states if not state.complete}
+    jobs = {"track", "encode", "observe", "cut", "assign", "segment"}
+    for record in instance.get_run_records(limit=_RUNS if open_hours else 0):
+        run = record.dagster_run
+        camera, hour = run.tags.get("dagster/partition/camera"), run.tags.get("dagster/partition/hour")
+        if not camera or not hour or (run.job_name not in jobs and not run.job_name.startswith("__")):
+            continue
+        state = open_hours.pop(CameraHour.parse(f"{camera}|{hour}"), None)  # the newest comes first
+        if state is None:
+            continue
+        name = f"{run.job_name.strip('_').lower()}, run {run.run_id[:8]}"
+        began = datetime.fromtimestamp(record.start_time, UTC).strftime("%H:%M UTC") if record.start_time else ""
+        if run.status == dg.DagsterRunStatus.FAILURE:
+            state.run = f"failed ({name}): {why_failed(instance, run.run_id)}"
+        elif run.status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING):
+            state.run = f"running since {began} ({name})" if began else f"starting ({name})"
+        elif run.status in (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED):
+            state.run = f"queued ({name})"
+        elif run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.CANCELING):
+            state.run = f"cancelled ({name})"
+
+
+def why_failed(instance: DagsterInstance, run_id: str) -> str:
+    """The innermost error of a failed run, in one line."""
+    from laps_dagster.runs import reason_of
+
+    records = instance.get_records_for_run(run_id).records
+    events = [record.event_log_entry.dagster_event for record in records if record.event_log_entry.dagster_event]
+    return reason_of(events).splitlines()[0]

@@ -1,0 +1,108 @@
+"""``laps status``: coverage of hours, what their latest runs did, quarantined files, and exit codes for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from laps.timegrid import CameraHour
+from laps_dagster.cli.backfill import register_cameras
+from laps_dagster.cli.main import main
+from laps_dagster.coverage import HourState, add_runs
+from laps_dagster.instance import open_instance
+from laps_dagster.runs import Task, execute
+from resources.recordings import Recordings
+from resources.store import Store
+from tests.videos import write_video
+
+EIGHT, NINE = "cam1|2026-01-05-08:00", "cam1|2026-01-05-09:00"
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store with footage in two hours of a camera, and a file that is none."""
+    monkeypatch.setenv("LAPS_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
+    register = Recordings(Store())
+    for name in ("a_20260105T080000Z.mp4", "b_20260105T090000Z.mp4"):
+        register.register(str(write_video(tmp_path / name, seconds=36.0, fps=5, width=64, height=48)), "cam1")
+    bad = tmp_path / "bad_20260105T100000Z.mp4"
+    bad.write_bytes(b"no video")
+    register.register(str(bad), "cam2")
+
+
+@pytest.fixture
+def status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["laps", "status", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return int(stopped.value.code or 0), capsys.readouterr().out
+
+    return run
+
+
+def test_hours_tell_their_coverage_and_why_their_runs_failed(status):
+    register_cameras(["cam1"])
+    assert execute(Task("track", EIGHT)).ok
+    failed = execute(Task("encode", EIGHT))
+    assert not failed.ok
+    code, out = status("--json")
+    assert code == 0
+    eight, nine = json.loads(out)["hours"]
+    assert eight["covered"] == pytest.approx(36 / 3600, abs=1e-3)
+    assert eight["lacking"] == ["encoded", "clustered"] and not eight["complete"]
+    assert eight["run"] == f"failed (encode, run {failed.run_id[:8]}): {failed.error.splitlines()[0]}"
+    assert nine["covered"] is None and nine["run"] is None and "described" in nine["lacking"]
+
+
+def test_the_latest_run_counts_and_those_of_other_jobs_do_not():
+    @dg.job
+    def track() -> None: ...
+
+    @dg.job
+    def sweep() -> None: ...
+
+    def launched(instance: dg.DagsterInstance, job: dg.JobDefinition, hour: str) -> dg.DagsterRun:
+        camera, _, time = hour.partition("|")
+        tags = {"dagster/partition/camera": camera, "dagster/partition/hour": time}
+        return instance.create_run_for_job(job, tags=tags)
+
+    states = [HourState(CameraHour.parse(hour), lacking=["tracked"]) for hour in (EIGHT, NINE)]
+    with open_instance() as instance:
+        instance.report_run_failed(launched(instance, track, EIGHT), "its process is gone: killed")
+        newest = launched(instance, track, EIGHT)
+        launched(instance, sweep, EIGHT)
+        dead = launched(instance, track, NINE)
+        instance.report_run_failed(dead, "its process is gone: killed")
+        add_runs(instance, states)
+    assert states[0].run == f"queued (track, run {newest.run_id[:8]})"
+    assert states[1].run == f"failed (track, run {dead.run_id[:8]}): its process is gone: killed"
+
+
+def test_scripts_are_told_by_the_exit_code(status):
+    assert status()[0] == 0
+    code, out = status("--check")
+    assert code == 1 and "2 hours are not complete" in out and "no video file" in out
+    # Nothing recorded before, nothing missing.
+    assert status("--check", "--camera", "cam1", "--to", "2026-01-05T08:00:00Z")[0] == 0
+    assert status("--check", "--camera", "cam1", "--from", "2026-01-05T09:00:00Z")[0] == 1
+
+
+def test_a_camera_that_is_none_is_an_error(status):
+    code, out = status("--camera", "cam7")
+    assert code == 1 and out == ""
+
+
+def test_nothing_is_made_by_looking(status, tmp_path):
+    assert not (tmp_path / "dagster").exists()
+    status()
+    assert not (tmp_path / "dagster").exists()
