@@ -247,6 +247,12 @@ CAMERAS = Table(
             "Parts of the picture that are no work (a clock, a belt, a monitor): left, top, right and bottom of each, "
             "as shares of width and height.",
         ),
+        Column(
+            "ignore_regions_set_at",
+            "timestamp",
+            "When ignore_regions last changed, UTC: latent streams that are older were made with others.",
+            nullable=True,
+        ),
         Column("updated_at", "timestamp", "When the row was last written, UTC."),
     ),
 )
