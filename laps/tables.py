@@ -642,6 +642,65 @@ EVALUATION = Table(
     ),
 )
 
+_IMPORT = Column(
+    "import_id", "string", "What was imported: hash of the rows' content. Other rows of the same video have another."
+)
+_VIDEO = Column("video", "string", "The video's name without suffix, from the names of the imported files.")
+_IMPORTED_RECORDING = Column("recording_id", "string", "The video's recording, where it is registered.", nullable=True)
+
+IMPORTED_SEGMENTS = Table(
+    name="imported_segments",
+    description=(
+        "Segments that the reference implementation cut, or another program that writes its files (`laps import`), "
+        "never mixed with the primitives that are cut here; columns that mean the same have the same names."
+    ),
+    key=("segment_id",),
+    partitioned="camera",
+    columns=(
+        Column("segment_id", "string", "Its id in the imported file, else a hash of camera, video, start and place."),
+        _CAMERA,
+        Column("start_time", "timestamp", "Start, UTC."),
+        Column("end_time", "timestamp", "End, UTC (exclusive)."),
+        Column("duration_s", "float64", "Length.", unit="s"),
+        Column("cluster_id", "int32", "Cluster number of the program that made the file.", nullable=True),
+        Column("action_name", "string", "What the imported file calls it.", nullable=True),
+        Column(
+            "codes",
+            "list<uint16>",
+            "Its latent action sequence, one code a sample, in the codebook of the program that made the file.",
+            nullable=True,
+        ),
+        _IMPORTED_RECORDING,
+        _VIDEO,
+        _IMPORT,
+    ),
+)
+
+IMPORTED_ENERGY = Table(
+    name="imported_energy",
+    description=(
+        "Energies that the reference implementation computed (`laps import`), one row a window, to be compared with "
+        "those of latent_stream."
+    ),
+    key=("video", "source", "mode", "window"),
+    partitioned="camera",
+    columns=(
+        _CAMERA,
+        Column(
+            "time",
+            "timestamp",
+            "Where that implementation puts the window, UTC: window * stride / target_fps after the first frame.",
+        ),
+        Column("window", "int64", "Number of the window in the video."),
+        Column("energy", "float64", "The energy, in the imported file's own unit."),
+        Column("source", "string", "What it is an energy of, in the file's words, for example quantized or velocity."),
+        Column("mode", "string", "How it was computed, in the file's words, for example token_diff_l2_mean."),
+        _IMPORTED_RECORDING,
+        _VIDEO,
+        _IMPORT,
+    ),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -659,6 +718,8 @@ TABLES: dict[str, Table] = {
         CLUSTERS,
         CLUSTER_NAMES,
         EVALUATION,
+        IMPORTED_SEGMENTS,
+        IMPORTED_ENERGY,
     )
 }
 
