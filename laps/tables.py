@@ -57,6 +57,7 @@ class Table:
         model_level: the folder above the partition that names the models: None, ``"tokenizer"``, ``"release"`` or
             ``"cluster_model"``.
         key: columns whose values identify a row.
+        mend: what to do when one of its files is damaged.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Table:
     key: tuple[str, ...]
     partitioned: str = "camera_hour"
     model_level: str | None = None
+    mend: str = "Materialize this partition again; the others are not affected."
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -187,6 +189,7 @@ RECORDINGS = Table(
     ),
     key=("recording_id", "start_time"),
     partitioned="camera",
+    mend="Delete the file and register the recording again (laps ingest); nothing else is affected.",
     columns=(
         Column("recording_id", "string", "Hash of camera and uri, and hash of size and modification time."),
         _CAMERA,
@@ -230,6 +233,7 @@ CAMERAS = Table(
     ),
     key=("camera",),
     partitioned="one_per_camera",
+    mend="Delete the file and say again what is known of the camera (laps camera set); nothing else is affected.",
     columns=(
         Column("camera", "string", "Camera that is described."),
         Column("site", "string", "Plant or building.", nullable=True),
@@ -550,6 +554,7 @@ CLUSTER_NAMES = Table(
     key=("cluster_model_id", "cluster_id"),
     partitioned="cluster",
     model_level="cluster_model",
+    mend="Name the cluster again: laps name CLUSTER NAME, or --clear. CLUSTER is the number in the file's name.",
     columns=(
         Column("cluster_id", "int32", "Cluster number."),
         Column(
@@ -656,6 +661,7 @@ IMPORTED_SEGMENTS = Table(
     ),
     key=("segment_id",),
     partitioned="camera",
+    mend="Delete the file and import the work again (laps import); nothing else is affected.",
     columns=(
         Column("segment_id", "string", "Its id in the imported file, else a hash of camera, video, start and place."),
         _CAMERA,
@@ -684,6 +690,7 @@ IMPORTED_ENERGY = Table(
     ),
     key=("video", "source", "mode", "window"),
     partitioned="camera",
+    mend="Delete the file and import the work again (laps import); nothing else is affected.",
     columns=(
         _CAMERA,
         Column(
@@ -722,6 +729,12 @@ TABLES: dict[str, Table] = {
         IMPORTED_ENERGY,
     )
 }
+
+
+def mend(path: str) -> str:
+    """What to do about a damaged file, from the folder of its path that is named like a table."""
+    named = [TABLES[folder] for folder in path.split("/")[:-1] if folder in TABLES]
+    return named[-1].mend if named else Table.mend
 
 
 def table(name: str) -> Table:

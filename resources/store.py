@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from laps.errors import InputError, NotProcessedError, StoreError
-from laps.tables import Table
+from laps.tables import Table, mend
 from laps.timegrid import CameraHour, parse_hour
 
 if TYPE_CHECKING:
@@ -458,7 +458,7 @@ class Store:
                 raise StoreError(
                     f"is no readable Parquet file: {error}",
                     where=self.url(path),
-                    fix="Materialize this partition again; the others are not affected.",
+                    fix=mend(path),
                 ) from error
 
 

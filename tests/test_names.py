@@ -182,6 +182,18 @@ def test_rows_of_another_cluster_model_get_no_name(fresh: ExportStore) -> None:
     connection.close()
 
 
+def test_a_damaged_name_says_how_to_mend_it_and_is_mended_so(run: Run, fresh: ExportStore) -> None:
+    run("name", 1, "tighten screw")
+    (path,) = fresh.store.files(CLUSTER_NAMES.name)
+    fresh.store.write_bytes(path, b"no Parquet")
+    for arguments in (("name", "--list"), ("sql", "select action_name from primitives", "--release", "r1")):
+        code, _, err = run(*arguments)
+        assert code == 1
+        assert path in err and "Name the cluster again: laps name CLUSTER NAME" in err and "Materialize" not in err
+    assert run("name", 1, "tighten screw")[0] == 0
+    assert in_catalog(fresh.store, fresh.release)[1] == "tighten screw"
+
+
 def test_a_model_that_is_gone_ends_the_line(fresh: ExportStore, tmp_path: Path) -> None:
     orphan = make_cluster_model(1, previous_id="kgone")
     release = draft_with(fresh.store, orphan, tmp_path / "orphan")

@@ -313,12 +313,12 @@ def test_a_range_that_begins_in_the_middle_of_footage_observes_the_hour_before(
     assert store.read_bytes(path) == content
     made = [str(outcome.task) for outcome in backfill.progress.outcomes]
     assert made == [
-        f"observe cam1|{FIRST}",
+        f"encode cam1|{FIRST}",
         *(f"{job} cam1|{hour}" for job in ("observe", "segment") for hour in (SECOND, THIRD)),
         "publish",
     ]
     assert made[:-1] == [
-        f"{job} {hour.key}" for job in ("observe", "segment") for hour in planned if job in planned[hour]
+        f"{job} {hour.key}" for job in ("encode", "observe", "segment") for hour in planned if job in planned[hour]
     ]
     again = Backfill(store, hours, Options(only_missing=True), Progress(report=lambda _: None))
     assert again.plan() == {}
