@@ -204,6 +204,16 @@ class Store:
         """Paths below the root of all files in a folder and its subfolders, sorted; empty where there is none."""
         return sorted(path for path in self._find(folder) if path.endswith(suffix) and not _is_temporary(path))
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders directly in a folder, sorted; empty where there is none. Nothing deeper is listed."""
+        try:
+            found = self.fs.ls(self.full_path(folder), detail=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._failed(folder, "cannot be listed", error) from error
+        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory")
+
     def modified(self, folder: str) -> dict[str, float]:
         """When each file of a folder and its subfolders was last written, in seconds since the epoch, by path."""
         times = {}

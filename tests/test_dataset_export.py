@@ -29,6 +29,7 @@ from laps.reference_files import read_segments_json
 from laps.tables import CLIPS, SEGMENTS
 from laps.timegrid import NS_PER_S, CameraHour, from_datetime, parse_utc
 from laps_dagster.cli.main import main
+from laps_dagster.sensors import known_datasets
 from resources.configured import StoreResource
 from resources.curation import Selection, choose
 from resources.datasets import (
@@ -447,6 +448,23 @@ def test_the_asset_reports_and_refuses(dagster: ExportStore) -> None:
         with pytest.raises(InputError, match=says):
             materialize(key, **config)
     assert versions(dagster.store, "screws") == ["v1"]
+
+
+def test_a_new_instance_learns_the_data_sets_that_are_whole(fresh: ExportStore) -> None:
+    store = fresh.store
+    for key in ("bolts/v1", "screws/v1", "screws/v2"):
+        store.write_bytes(f"datasets/{key}/dataset_card.json", b"{}")
+    store.write_bytes("datasets/screws/v3/of-a-killed-run.tar", b"")
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(DATASETS, ["screws/v1"])
+
+        def tick() -> str | None:
+            context = dg.build_sensor_context(instance=instance)
+            return known_datasets(context, store=StoreResource(root=store.root)).skip_message
+
+        assert tick() == "added bolts/v1, screws/v2"
+        assert sorted(instance.get_dynamic_partitions(DATASETS)) == ["bolts/v1", "screws/v1", "screws/v2"]
+        assert tick() == "no new data sets"
 
 
 def test_a_data_set_is_there_whole_or_not_at_all(

@@ -94,6 +94,12 @@ def test_what_is_exported_comes_back_as_the_same_primitives(fresh: ExportStore, 
             assert theirs[name].to_pylist() == pytest.approx(ours[name].to_pylist())
         else:
             assert theirs[name].to_pylist() == ours[name].to_pylist(), name
+    overlapping = run_query(
+        connection,
+        "SELECT p.segment_id, i.segment_id AS imported FROM primitives p JOIN imported_segments i "
+        "ON i.camera = p.camera AND i.start_time < p.end_time AND p.start_time < i.end_time",
+    ).to_pylist()
+    assert len(overlapping) == 10 and all(row["segment_id"] == row["imported"] for row in overlapping)
     recordings = run_query(
         connection, "SELECT DISTINCT s.video FROM imported_segments s JOIN recordings USING (recording_id)"
     )
