@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +16,11 @@ from laps.errors import InputError
 from laps.naming import SENTENCES, VERBS, parse_verbs, suggest
 from laps.tables import CLUSTER_ASSIGNMENTS, VISUAL_FEATURES
 from laps.vision import OpenClipEncoder, import_open_clip
-from laps_dagster.cli.main import main
 from resources.configured import VisionResource
 from resources.models import ENCODER, ModelRegistry
 from resources.names import MOST_LETTERS, cluster_names, name_cluster, suggest_names
 from resources.store import rows_table
+from tests.conftest import Laps
 from tests.export_store import CLUSTER_COUNT, ExportStore
 
 TINY = "laps-tiny-words"
@@ -134,8 +133,8 @@ def test_clusters_that_look_like_a_verb_are_told_so(described: ExportStore, enco
 def test_nothing_is_written_unless_told_and_a_name_is_never_replaced(
     described: ExportStore,
     weights: Path,
+    laps_command: Laps,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("LAPS_STORE", described.store.root)
     # A deployment whose encoder is the tiny model.
@@ -143,12 +142,9 @@ def test_nothing_is_written_unless_told_and_a_name_is_never_replaced(
     monkeypatch.setattr("resources.configured.vision_from_environment", lambda: configured)
 
     def laps(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["laps", "name", "--suggest", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = capsys.readouterr()
-        assert not stopped.value.code, said.err
-        return said.out
+        code, out, err = laps_command("name", "--suggest", *arguments)
+        assert code == 0, err
+        return out
 
     def names() -> list[str | None]:
         return [one.action_name for one in cluster_names(described.store, described.release)]
