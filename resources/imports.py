@@ -7,7 +7,7 @@ others of the same video and kind takes the place of what was there.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ def import_work(
     path: Path,
     camera: str,
     *,
+    video: str | None = None,
     start_ns: int | None = None,
     stride: int | None = None,
     target_fps: float | None = None,
@@ -57,6 +58,7 @@ def import_work(
         store: the store.
         path: a folder, or one file.
         camera: the camera that filmed the videos.
+        video: name of the video without suffix; None: from the names of files and folder.
         start_ns: time of the first frame, nanoseconds since the epoch; None: of the registered recording of that name,
             else what the segments file says, else a UTC stamp in the name.
         stride: samples between windows; None: what the segments file says, else 4.
@@ -69,12 +71,15 @@ def import_work(
 
     check_camera(camera)
     works = read_work(path)
-    if start_ns is not None and len(works) > 1:
+    if (start_ns is not None or video is not None) and len(works) > 1:
         raise InputError(
-            f"a start is the time of one video, and there are {len(works)}: {', '.join(work.video for work in works)}",
+            f"a start or name is that of one video, and there are {len(works)}: "
+            f"{', '.join(work.video for work in works)}",
             where=str(path),
             fix="Import one at a time, or register the recordings first (laps ingest): then their start is known.",
         )
+    if video is not None:
+        works = [replace(works[0], video=video)]
     registered = [row for row in Recordings(store).of_camera(camera) if row["status"] == "ok"]
     parts: list[tuple[Table, str, str, Rows]] = []
     for work in works:

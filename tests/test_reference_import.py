@@ -241,7 +241,7 @@ def test_one_needs_to_know_when_and_which(store: Store, tmp_path: Path) -> None:
     two = put(tmp_path / "two", a_segments__json=document((0, 1)), b_segments__json=document((0, 1)))
     with pytest.raises(InputError, match=r"nothing says when the video a starts.*--start"):
         import_work(store, two, "cam1")
-    with pytest.raises(InputError, match="a start is the time of one video, and there are 2: a, b"):
+    with pytest.raises(InputError, match="a start or name is that of one video, and there are 2: a, b"):
         import_work(store, two, "cam1", start_ns=parse_utc(START))
     put(two, stream__jsonl=energy())
     with pytest.raises(InputError, match="cannot be told which video"):
@@ -252,6 +252,18 @@ def test_one_needs_to_know_when_and_which(store: Store, tmp_path: Path) -> None:
         import_work(store, tmp_path / "absent", "cam1")
     with pytest.raises(InputError, match="cannot be a camera's name"):
         import_work(store, two, "Cam 1")
+
+
+def test_a_recording_that_is_registered_says_when_and_how_long(fresh: ExportStore, tmp_path: Path) -> None:
+    work = put(tmp_path / "energies", stream__jsonl=energy(25))
+    arguments = ("import", work, "--camera", "a", "--video")
+    assert run(fresh.store, *arguments, "a-1").exit_code == 0
+    (row,) = rows(fresh.store, "SELECT min(time) AS first, count(recording_id) AS of_recording FROM imported_energy")
+    assert row["first"].isoformat() == "2026-11-21T06:10:00+00:00" and row["of_recording"] == 25
+    put(work, stream__jsonl=energy(40))
+    beyond = run(fresh.store, *arguments, "a-1")
+    assert "window 39: lies at 15.6 s, and the video ends at 12 s" in str(beyond.exception)
+    assert "nothing says when the video a-7 starts" in str(run(fresh.store, *arguments, "a-7").exception)
 
 
 def test_a_single_file_is_a_video_of_its_own(store: Store, tmp_path: Path) -> None:

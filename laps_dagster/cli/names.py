@@ -51,6 +51,8 @@ def name(
         raise click.UsageError("--suggest is about all clusters: give neither CLUSTER nor --list")
     if not suggest and (verbs or applied):
         raise click.UsageError("--verbs and --apply go with --suggest")
+    if min_margin and not applied:
+        raise click.UsageError("--min-margin goes with --apply")
     if not suggest and (listing == (cluster is not None) or (cluster is not None and clear == (action is not None))):
         raise click.UsageError('give CLUSTER "NAME", CLUSTER --clear, --list, or --suggest')
     store = existing_store()
