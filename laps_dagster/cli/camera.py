@@ -12,7 +12,7 @@ from laps_dagster.cli.places import existing_store
 
 @click.group()
 def camera() -> None:
-    """Say where cameras hang, their time zones and shifts, and what in their picture is no work."""
+    """Say where cameras hang, their time zones, shifts and regions."""
 
 
 @camera.command("set")

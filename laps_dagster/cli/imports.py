@@ -24,11 +24,12 @@ from laps_dagster.cli.places import existing_store
 def import_(
     path: Path, camera: str, video: str | None, start: str | None, stride: int | None, fps: float | None
 ) -> None:
-    """Bring segments and energies of the reference implementation (jiajiezhang7/LAPS) into the catalog.
+    """Bring work of the reference implementation into the catalog.
 
-    PATH is a folder, or one file, of <video>_segments.json, energies (.jsonl) and .codes.json. They become the views
-    imported_segments and imported_energy, beside what is made here. All files are checked first: when one cannot be
-    used, nothing is imported. The same again changes nothing; others of the same video take the place of the former.
+    PATH is a folder, or one file, of jiajiezhang7/LAPS: <video>_segments.json, energies (.jsonl) and .codes.json. They
+    become the views imported_segments and imported_energy, beside what is made here. All files are checked first: when
+    one cannot be used, nothing is imported. The same again changes nothing; others of the same video take the place of
+    the former.
     """
     from laps.timegrid import parse_utc
     from resources.imports import import_work
