@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from laps.errors import InputError
 
+_LARGEST_WINDOW = 2**53
+
 
 def _read_text(path: Path) -> str:
     try:
@@ -70,9 +72,9 @@ def _read_energies(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64], 
             window, energy = row["window"], float(row["energy"])
             sources.add(row.get("source"))
             modes.add(row.get("mode"))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise InputError('the line is no energy of the form {"window": 0, "energy": 1.5}', where=where) from error
-        if not isinstance(window, int) or isinstance(window, bool) or not math.isfinite(energy):
+        if type(window) is not int or abs(window) > _LARGEST_WINDOW or not math.isfinite(energy):
             raise InputError(f"window {window!r} must be a whole number and energy {energy!r} finite", where=where)
         if window in energies:
             raise InputError(f"window {window} occurs a second time", where=where)

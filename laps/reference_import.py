@@ -22,6 +22,8 @@ from laps.timegrid import NS_PER_S, check_camera, parse_utc, to_datetime
 SEGMENTS_SUFFIX, CODES_SUFFIX, ENERGY_SUFFIX = "_segments.json", ".codes.json", ".jsonl"
 # Times may lie this far beyond the video's length: containers claim a little less than they hold.
 _LONGER_S = 0.5
+# No video is longer than a year.
+_LONGEST_S = 366 * 86_400.0
 _MOST_CODE = 2**16 - 1
 
 
@@ -108,7 +110,7 @@ class Place:
     Attributes:
         camera: the camera.
         start_ns: time of its first frame, nanoseconds since the epoch.
-        duration_s: its length; None where nobody knows, and then nothing can lie beyond it.
+        duration_s: its length; None where nobody knows: then only what no video can be is refused.
         recording_id: its recording in the register, where it is there.
         stride: samples between windows.
         target_fps: samples a second.
@@ -146,11 +148,13 @@ def read_work(path: Path) -> list[Work]:
     if not path.exists():
         raise InputError("there is no such file or folder", where=str(path))
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    segments = {
-        file.name.removesuffix(SEGMENTS_SUFFIX).removesuffix(".json"): file
-        for file in files
-        if file.name.endswith(SEGMENTS_SUFFIX) or (file == path and file.suffix == ".json")
-    }
+    segments: dict[str, Path] = {}
+    for file in files:
+        if file.name.endswith(SEGMENTS_SUFFIX) or (file == path and file.suffix == ".json"):
+            name = file.name.removesuffix(SEGMENTS_SUFFIX).removesuffix(".json")
+            if name in segments:
+                raise InputError(f"is a second file of the video {name}, beside {segments[name]}", where=str(file))
+            segments[name] = file
     energies = [file for file in files if file.name.endswith(ENERGY_SUFFIX)]
     codes = [read_codes_json(file) for file in files if file.name.endswith(CODES_SUFFIX)]
     if not segments and not energies:
@@ -202,14 +206,14 @@ def segment_rows(work: Work, place: Place) -> Rows | None:
                 fix="Import the files of one camera at a time.",
             )
         start_ns = place.start_ns + round(start_s * NS_PER_S)
-        given = segment.get("segment_id")
+        given = _optional(segment, "segment_id", str, where)
         codes = segment.get("codes")
         if codes is None:
-            file = by_id.get(given) or by_frame.get(round(start_s * place.target_fps))
+            file = by_id.get(given or "") or by_frame.get(round(start_s * place.target_fps))
             codes = None if file is None else list(file.codes)
         rows.append(
             {
-                "segment_id": str(given) if given else _hash(place.camera, work.video, start_ns, number)[:16],
+                "segment_id": given or _hash(place.camera, work.video, start_ns, number)[:16],
                 "camera": place.camera,
                 "start_time": to_datetime(start_ns),
                 "end_time": to_datetime(place.start_ns + round(end_s * NS_PER_S)),
@@ -221,9 +225,10 @@ def segment_rows(work: Work, place: Place) -> Rows | None:
                 "video": work.video,
             }
         )
+    rows.sort(key=lambda row: (row["start_time"], row["segment_id"]))
     ids = [row["segment_id"] for row in rows]
     if len(set(ids)) < len(ids):
-        twice = next(one for place_, one in enumerate(ids) if one in ids[:place_])
+        twice = next(one for number, one in enumerate(ids) if one in ids[:number])
         raise InputError(f"the segment_id {twice} occurs twice", where=work.where)
     return _marked(rows, place.camera, work.video)
 
@@ -286,9 +291,10 @@ def _is_named_in(codes: CodesFile, document: dict[str, Any] | None) -> bool:
 
 
 def _check_end(offset_s: float, place: Place, where: str) -> None:
-    if place.duration_s is not None and offset_s > place.duration_s + _LONGER_S:
+    ends_s = _LONGEST_S if place.duration_s is None else place.duration_s
+    if offset_s > ends_s + _LONGER_S:
         raise InputError(
-            f"lies at {offset_s:g} s, and the video ends at {place.duration_s:g} s",
+            f"lies at {offset_s:g} s, and the video ends at {ends_s:g} s",
             where=where,
             fix="Check that these are the files of that video, and its target_fps and stride.",
         )
@@ -302,7 +308,7 @@ def _codes(codes: Any, where: str) -> list[int]:
 
 def _optional(segment: dict[str, Any], name: str, kind: type, where: str) -> Any:
     value = segment.get(name)
-    if value is not None and type(value) is not kind:
+    if value is not None and (type(value) is not kind or (kind is int and not -(2**31) <= value < 2**31)):
         raise InputError(f"its {name} cannot be {value!r}", where=where)
     return value
 

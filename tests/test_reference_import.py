@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from laps.errors import InputError
 from laps.reference_files import read_codes_json
-from laps.reference_import import Place, energy_rows, read_work
+from laps.reference_import import Place, energy_rows, read_work, segment_rows
 from laps.tables import IMPORTED_ENERGY, IMPORTED_SEGMENTS
 from laps.timegrid import from_datetime, parse_utc
 from laps_dagster.cli.main import laps
 from resources.catalog import connect, open_catalog, run_query
 from resources.imports import import_work
 from resources.settings import store_settings
-from resources.store import Store
+from resources.store import Store, rows_table
 from tests.export_store import ExportStore
 
 START = "2026-11-21T05:00:00Z"
@@ -246,6 +246,9 @@ def test_one_needs_to_know_when_and_which(store: Store, tmp_path: Path) -> None:
     put(two, stream__jsonl=energy())
     with pytest.raises(InputError, match="cannot be told which video"):
         import_work(store, two, "cam1")
+    put(two / "again", a_segments__json=document((0, 1)))
+    with pytest.raises(InputError, match="is a second file of the video a"):
+        import_work(store, two, "cam1")
     with pytest.raises(InputError, match="holds no work"):
         import_work(store, put(tmp_path / "none", readme__txt="x"), "cam1")
     with pytest.raises(InputError, match="no such file or folder"):
@@ -270,6 +273,43 @@ def test_a_single_file_is_a_video_of_its_own(store: Store, tmp_path: Path) -> No
     work = put(tmp_path / "work", segments__json=document((0, 1), (2, 3)))
     (part,) = import_work(store, work / "segments.json", "cam1", start_ns=parse_utc(START))
     assert (part.video, part.rows, part.status) == ("segments", 2, "new")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+PLACES = [
+    ("a_segments__json", key)
+    for key in (
+        *("video_duration_sec", "segments", "segmentation_params", "segments.0", "segmentation_params.stride"),
+        *(f"segments.0.{name}" for name in ("start_sec", "end_sec", "codes", "segment_id", "cluster_id", "task")),
+    )
+] + [("a__codes__json", key) for key in ("codes_windows", "codes_windows.0", "segment", "window.stride", "segment_id")]
+
+
+@settings(deadline=None)
+@given(st.sampled_from(PLACES), ANYTHING)
+def test_whatever_stands_in_a_file_gives_rows_that_fit_or_a_clear_error(tmp_path_factory, place, value):
+    name, key = place
+    made = document((1, 2), (3, 4))
+    files = {"a_segments__json": made, "a__codes__json": codes([[1, 2]], start=30)}
+    *way, last = key.split(".")
+    inner: Any = files[name]
+    for step in way:
+        inner = inner[int(step) if step.isdigit() else step]
+    inner[int(last) if last.isdigit() else last] = value
+    folder = put(tmp_path_factory.mktemp("any"), **files)
+    try:
+        (work,) = read_work(folder)
+        where = Place("cam1", parse_utc(START), work.duration_s, None, *work.rates(None, None))
+        found = segment_rows(work, where)
+    except InputError as error:
+        assert str(folder) in str(error)
+        return
+    assert found is not None
+    IMPORTED_SEGMENTS.validate(rows_table(IMPORTED_SEGMENTS, found.rows))
 
 
 @settings(deadline=None)
