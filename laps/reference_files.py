@@ -180,7 +180,9 @@ def read_codes_json(path: Path) -> CodesFile:
             'the file has no "codes_windows" with "segment" {"start_frame", "end_frame"} and "window" {"stride"}',
             where=str(path),
         ) from error
-    if not all(type(number) is int for number in numbers) or not (stride >= 1 and 0 <= start < end):
+    are_lists = isinstance(windows, list) and all(isinstance(window, list) for window in windows)
+    are_numbers = all(type(number) is int for number in numbers)
+    if not are_lists or not are_numbers or not (stride >= 1 and 0 <= start < end):
         raise InputError(
             f"stride {stride!r}, frames {start!r} to {end!r} and the codes must be whole numbers, and the segment end "
             "after it starts",
