@@ -308,7 +308,8 @@ def _codes(codes: Any, where: str) -> list[int]:
 
 def _optional(segment: dict[str, Any], name: str, kind: type, where: str) -> Any:
     value = segment.get(name)
-    if value is not None and (type(value) is not kind or (kind is int and not -(2**31) <= value < 2**31)):
+    too_large = isinstance(value, int) and not -(2**31) <= value < 2**31
+    if value is not None and (type(value) is not kind or too_large):
         raise InputError(f"its {name} cannot be {value!r}", where=where)
     return value
 
