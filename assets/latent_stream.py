@@ -2,7 +2,7 @@
 
 Each window of tracks goes through the tokenizer in one fixed batch shape, so that codes do not depend on how the
 recording was split; a window gives the values of its last four samples (paper sections 3.1 and 3.1.1). Where there
-is no value it is null, with the reason.
+is no value it is null, with the reason. Points in the camera's regions to ignore do not count.
 """
 
 import time
@@ -14,6 +14,7 @@ from assets.partitions import camera_hour, camera_hours
 from assets.plots import energy_plot
 from assets.specs import OBSERVE, describe, picture
 from laps.tables import LATENT_STREAM, RAW_VIDEO
+from resources.cameras import Cameras
 from resources.configured import StoreResource
 from resources.hours import observed_samples
 from resources.models import TOKENIZER, ModelRegistry
@@ -66,6 +67,7 @@ def latent_stream(
             "codes_used": int((counts > 0).sum()),
             "code_perplexity": code_perplexity(counts) if len(present) else 0.0,
             "null_reasons": dict(reasons),
+            "ignored_regions": [list(region) for region in Cameras(files).read(hour.camera).ignore_regions],
             "wall_s": seconds,
             "real_time_factor": len(present) * grid.step_s / seconds if seconds else 0.0,
             "energy": picture(energy_plot(stream, grid), "energies over the hour"),

@@ -22,6 +22,7 @@ from assets.specs import MODELS, describe, picture
 from laps.errors import NotProcessedError
 from laps.tables import KEYFRAMES, LATENT_STREAM
 from laps.timegrid import CameraHour
+from resources.cameras import Cameras
 from resources.configured import StoreResource
 from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry, naming
 from resources.release import ReleaseResource
@@ -94,10 +95,11 @@ def segmenter_calibration(
     tokenizer = load(registry.folder(TOKENIZER, tokenizer_id))
     pictures = None
     if config.teacher == "pictures":
+        regions = Cameras(files).read(camera).ignore_regions
         pictures = []
         for hour in hours:  # one at a time: an hour of pictures is some 60 MB
             rows = files.read_partition(KEYFRAMES, hour, columns=["sample", "jpeg"])
-            pictures.append(keyframe_segments(rows["sample"].to_pylist(), rows["jpeg"].to_pylist(), grid))
+            pictures.append(keyframe_segments(rows["sample"].to_pylist(), rows["jpeg"].to_pylist(), grid, regions))
     calibration = calibrate(
         streams,
         camera=camera,

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import duckdb
-
 from laps.errors import InputError
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -179,6 +177,8 @@ def _time_text(minute: int) -> str:
 @cache
 def _time_zones() -> frozenset[str]:
     """The zones that the catalog's local times can be computed for: those of DuckDB, by their IANA names."""
+    import duckdb  # here, because the Dagster definitions import this module
+
     connection = duckdb.connect(":memory:")
     try:
         found = connection.execute("SELECT name FROM pg_timezone_names()").fetchall()

@@ -24,7 +24,7 @@ import duckdb
 from laps import local_time
 from laps.cameras import parse_shift
 from laps.errors import StoreError
-from laps.tables import CAMERAS, CLUSTER_ASSIGNMENTS, CLUSTER_NAMES, CLUSTERS, SEGMENTS, TABLES, Column, Table
+from laps.tables import CAMERAS, CLUSTER_ASSIGNMENTS, CLUSTER_NAMES, CLUSTERS, SEGMENTS, TABLES, Column, Table, mend
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -298,7 +298,7 @@ def unreadable_file(error: duckdb.Error) -> StoreError | None:
     return StoreError(
         f"is no readable Parquet file: {_first_line(error)}",
         where=path,
-        fix="Materialize this partition again; the others are not affected.",
+        fix=mend(path),
     )
 
 

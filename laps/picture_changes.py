@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from laps.baselines.abd import abd
 from laps.errors import InputError
 from laps.keyframes import KEYFRAME_HZ, keyframe_interval, read_picture
+from laps.regions import Region, blank
 from laps.timegrid import SampleGrid
 
 LAG_S = 0.5
@@ -24,13 +25,18 @@ _BLOCK_S = 120.0  # ABD compares every piece with every other
 _BATCH_PICTURES = 64
 
 
-def keyframe_segments(samples: Sequence[int], jpegs: Sequence[bytes], grid: SampleGrid) -> list[tuple[int, int]]:
-    """:func:`picture_segments` of keyframes, described without a trained model, by edges and colours."""
+def keyframe_segments(
+    samples: Sequence[int], jpegs: Sequence[bytes], grid: SampleGrid, regions: Sequence[Region] = ()
+) -> list[tuple[int, int]]:
+    """:func:`picture_segments` of keyframes, described without a trained model, by edges and colours.
+
+    What changes in regions to ignore does not count.
+    """
     from laps.vision import WeightFreeEncoder
 
     encoder = WeightFreeEncoder()
     features = [
-        encoder.encode([read_picture(jpeg) for jpeg in jpegs[start : start + _BATCH_PICTURES]]).features
+        encoder.encode([blank(read_picture(jpeg), regions) for jpeg in jpegs[start : start + _BATCH_PICTURES]]).features
         for start in range(0, len(jpegs), _BATCH_PICTURES)
     ]
     described = np.concatenate(features) if features else np.zeros((0, 1), np.float32)

@@ -57,6 +57,7 @@ class Table:
         model_level: the folder above the partition that names the models: None, ``"tokenizer"``, ``"release"`` or
             ``"cluster_model"``.
         key: columns whose values identify a row.
+        mend: what to do when one of its files is damaged.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Table:
     key: tuple[str, ...]
     partitioned: str = "camera_hour"
     model_level: str | None = None
+    mend: str = "Materialize this partition again; the others are not affected."
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -187,6 +189,7 @@ RECORDINGS = Table(
     ),
     key=("recording_id", "start_time"),
     partitioned="camera",
+    mend="Delete the file and register the recording again (laps ingest); nothing else is affected.",
     columns=(
         Column("recording_id", "string", "Hash of camera and uri, and hash of size and modification time."),
         _CAMERA,
@@ -230,6 +233,7 @@ CAMERAS = Table(
     ),
     key=("camera",),
     partitioned="one_per_camera",
+    mend="Delete the file and say again what is known of the camera (laps camera set); nothing else is affected.",
     columns=(
         Column("camera", "string", "Camera that is described."),
         Column("site", "string", "Plant or building.", nullable=True),
@@ -246,6 +250,12 @@ CAMERAS = Table(
             "list<float64>",
             "Parts of the picture that are no work (a clock, a belt, a monitor): left, top, right and bottom of each, "
             "as shares of width and height.",
+        ),
+        Column(
+            "ignore_regions_set_at",
+            "timestamp",
+            "When ignore_regions last changed, UTC: latent streams that are older were made with others.",
+            nullable=True,
         ),
         Column("updated_at", "timestamp", "When the row was last written, UTC."),
     ),
@@ -544,6 +554,7 @@ CLUSTER_NAMES = Table(
     key=("cluster_model_id", "cluster_id"),
     partitioned="cluster",
     model_level="cluster_model",
+    mend="Name the cluster again: laps name CLUSTER NAME, or --clear. CLUSTER is the number in the file's name.",
     columns=(
         Column("cluster_id", "int32", "Cluster number."),
         Column(
@@ -636,6 +647,67 @@ EVALUATION = Table(
     ),
 )
 
+_IMPORT = Column(
+    "import_id", "string", "What was imported: hash of the rows' content. Other rows of the same video have another."
+)
+_VIDEO = Column("video", "string", "The video's name without suffix, from the names of the imported files.")
+_IMPORTED_RECORDING = Column("recording_id", "string", "The video's recording, where it is registered.", nullable=True)
+
+IMPORTED_SEGMENTS = Table(
+    name="imported_segments",
+    description=(
+        "Segments that the reference implementation cut, or another program that writes its files (`laps import`), "
+        "never mixed with the primitives that are cut here; columns that mean the same have the same names."
+    ),
+    key=("segment_id",),
+    partitioned="camera",
+    mend="Delete the file and import the work again (laps import); nothing else is affected.",
+    columns=(
+        Column("segment_id", "string", "Its id in the imported file, else a hash of camera, video, start and place."),
+        _CAMERA,
+        Column("start_time", "timestamp", "Start, UTC."),
+        Column("end_time", "timestamp", "End, UTC (exclusive)."),
+        Column("duration_s", "float64", "Length.", unit="s"),
+        Column("cluster_id", "int32", "Cluster number of the program that made the file.", nullable=True),
+        Column("action_name", "string", "What the imported file calls it.", nullable=True),
+        Column(
+            "codes",
+            "list<uint16>",
+            "Its latent action sequence, one code a sample, in the codebook of the program that made the file.",
+            nullable=True,
+        ),
+        _IMPORTED_RECORDING,
+        _VIDEO,
+        _IMPORT,
+    ),
+)
+
+IMPORTED_ENERGY = Table(
+    name="imported_energy",
+    description=(
+        "Energies that the reference implementation computed (`laps import`), one row a window, to be compared with "
+        "those of latent_stream."
+    ),
+    key=("video", "source", "mode", "window"),
+    partitioned="camera",
+    mend="Delete the file and import the work again (laps import); nothing else is affected.",
+    columns=(
+        _CAMERA,
+        Column(
+            "time",
+            "timestamp",
+            "Where that implementation puts the window, UTC: window * stride / target_fps after the first frame.",
+        ),
+        Column("window", "int64", "Number of the window in the video."),
+        Column("energy", "float64", "The energy, in the imported file's own unit."),
+        Column("source", "string", "What it is an energy of, in the file's words, for example quantized or velocity."),
+        Column("mode", "string", "How it was computed, in the file's words, for example token_diff_l2_mean."),
+        _IMPORTED_RECORDING,
+        _VIDEO,
+        _IMPORT,
+    ),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -653,8 +725,16 @@ TABLES: dict[str, Table] = {
         CLUSTERS,
         CLUSTER_NAMES,
         EVALUATION,
+        IMPORTED_SEGMENTS,
+        IMPORTED_ENERGY,
     )
 }
+
+
+def mend(path: str) -> str:
+    """What to do about a damaged file, from the folder of its path that is named like a table."""
+    named = [TABLES[folder] for folder in path.split("/")[:-1] if folder in TABLES]
+    return named[-1].mend if named else Table.mend
 
 
 def table(name: str) -> Table:

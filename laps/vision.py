@@ -198,6 +198,7 @@ class OpenClipEncoder:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = torch.device(device)
+        self._name = model
         self._batch_size = batch_size
         from_hub = model.startswith("hf-hub:")
         path = None if from_hub else _checkpoint_path(weights)
@@ -261,6 +262,14 @@ class OpenClipEncoder:
         if not out:
             return FrameFeatures(np.zeros((0, 0), dtype=np.float32), np.zeros(0, dtype=np.float32))
         return _normalise(np.concatenate(out))
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Descriptors of texts, float32 [n, d], L2-normalised: their cosine with a picture's says how well they fit."""
+        open_clip = import_open_clip()
+        tokens = open_clip.get_tokenizer(self._name)(list(texts))
+        parts = [self._model.encode_text(part.to(self._device)).float().cpu().numpy() for part in tokens.split(64)]
+        return _normalise(np.concatenate(parts)).features
 
 
 def import_open_clip() -> Any:

@@ -26,7 +26,7 @@ from assets.visual_features import visual_features
 from assets.vla_dataset import vla_dataset
 from laps_dagster.executor import identified_process
 from laps_dagster.jobs import JOBS
-from laps_dagster.sensors import new_cameras
+from laps_dagster.sensors import known_datasets, new_cameras
 from resources.configured import default_resources
 
 ASSETS = (
@@ -55,7 +55,7 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
         assets=ASSETS,
         asset_checks=table_checks,
         jobs=JOBS,
-        sensors=[new_cameras],
+        sensors=[new_cameras, known_datasets],
         resources={**default_resources(), **(resources or {})},
         executor=identified_process,
     )

@@ -133,15 +133,14 @@ class Backfill:
         trained = release is not None and release.tokenizer is not None
         clustered = release is not None and release.cluster_model is not None
         stage = OBSERVE if trained else TRACK
-        observed = self._due(stage, self.preceding, redo=False)
-        observed += self._due(stage, self.closing, redo=trained or release is None)
+        observed = self._jobs(stage, self.preceding, redo=False)
+        observed |= self._jobs(stage, self.closing, redo=trained or release is None)
         over = self._over()
         cut = set(self._due(SEGMENT if clustered else CUT, over))
         cut |= {after for hour in observed for after in (hour, hour.next)} & set(over)
-        return {
-            hour: [job for job, hours in (("observe", observed), ("segment", cut)) if hour in hours]
-            for hour in sorted({*observed, *cut})
-        }
+        first = {hour: job if job == ENCODE.job else OBSERVE.job for hour, job in observed.items()}
+        then = dict.fromkeys(cut, SEGMENT.job)
+        return {hour: [jobs[hour] for jobs in (first, then) if hour in jobs] for hour in sorted({*first, *then})}
 
     def _run(self) -> Release:
         release = self._release_with_tokenizer()
@@ -220,14 +219,22 @@ class Backfill:
         registered = registrations(self.recordings, {hour.camera for hour in self.hours})
         return OutOfDate(self.store, self.options.release, registered).hours(stage, hours)
 
+    def _jobs(self, stage: Stage, hours: Sequence[CameraHour], *, redo: bool = True) -> dict[CameraHour, str]:
+        """The hours that a stage has to make, each with the job for it: video is not decoded again for new codes."""
+        due = self._due(stage, hours, redo=redo)
+        if stage is not OBSERVE or (redo and not self.options.only_missing):
+            return dict.fromkeys(due, stage.job)
+        to_track = set(self._due(TRACK, due, redo=False))
+        return {hour: stage.job if hour in to_track else ENCODE.job for hour in due}
+
     def _hours(self, stage: Stage, hours: Sequence[CameraHour], *, redo: bool = True) -> None:
         if not hours:
             return
-        chosen = self._due(stage, hours, redo=redo)
-        if not chosen:
+        jobs = self._jobs(stage, hours, redo=redo)
+        if not jobs:
             self.progress.report(f"{stage.job}: nothing to do")
             return
-        tasks = [Task(stage.job, hour.key, resources=self._resources()) for hour in chosen]
+        tasks = [Task(job, hour.key, resources=self._resources()) for hour, job in jobs.items()]
         self.progress.outcomes += self.runner.run_all(tasks, done=self._report)
 
     def _step(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from laps import tables
 from laps.tables import Table
 from laps.timegrid import NS_PER_S, CameraHour
+from resources.cameras import Cameras
 from resources.freshness import Freshness
 from resources.models import CALIBRATION, CLUSTER_MODEL, ModelRegistry
 from resources.store import Store
@@ -27,12 +28,14 @@ class Made:
         this_hour: tables of the same hour.
         both_hours: tables of the same hour and of the one before.
         models: slots of the release.
+        regions: whether the camera's regions to ignore go into it.
     """
 
     table: Table
     this_hour: tuple[Table, ...] = ()
     both_hours: tuple[Table, ...] = ()
     models: tuple[str, ...] = ()
+    regions: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Stage:
 _RAW_VIDEO = Made(tables.RAW_VIDEO)
 _TRACKS = Made(tables.KEYPOINT_TRACKS, this_hour=(tables.RAW_VIDEO,))
 _KEYFRAMES = Made(tables.KEYFRAMES, this_hour=(tables.RAW_VIDEO,))
-_LATENT = Made(tables.LATENT_STREAM, this_hour=(tables.KEYPOINT_TRACKS,))
+_LATENT = Made(tables.LATENT_STREAM, this_hour=(tables.KEYPOINT_TRACKS,), regions=True)
 _SEGMENTS = Made(tables.SEGMENTS, both_hours=(tables.LATENT_STREAM,), models=(CALIBRATION,))
 _CLIPS = Made(tables.CLIPS, this_hour=(tables.SEGMENTS,), both_hours=(tables.RAW_VIDEO,))
 _EMBEDDINGS = Made(tables.SEGMENT_EMBEDDINGS, this_hour=(tables.SEGMENTS,))
@@ -83,9 +86,25 @@ class OutOfDate:
         stale: set[CameraHour] = set()
         for made in stage.makes:
             stale.update(self.fresh.out_of_date(hours, self._path_of(made.table), self._inputs_of(made)))
+            if made.regions:
+                stale.update(self._with_other_regions(hours, self._path_of(made.table)))
         if _RAW_VIDEO in stage.makes:
             stale.update(hour for hour in hours if self._was_running(hour))
         return [hour for hour in hours if hour in stale]
+
+    def _with_other_regions(
+        self, hours: Iterable[CameraHour], path_of: Callable[[CameraHour], str]
+    ) -> Iterator[CameraHour]:
+        """The hours of which a table was made before its camera's regions to ignore last changed."""
+        cameras = Cameras(self.store)
+        changed: dict[str, float] = {}
+        for hour in hours:
+            if hour.camera not in changed:
+                set_at = cameras.regions_set_at(hour.camera)
+                changed[hour.camera] = set_at.timestamp() if set_at else 0.0
+            made = self.fresh.written(path_of(hour))
+            if made is not None and made < changed[hour.camera]:
+                yield hour
 
     def _was_running(self, hour: CameraHour) -> bool:
         """Whether an hour that is over was described before it ended."""

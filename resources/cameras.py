@@ -32,14 +32,18 @@ class Cameras:
 
     def read(self, camera: str) -> Camera:
         """The camera; one of which nothing is known when nobody described it."""
-        try:
-            rows = self.store.read_table(CAMERAS, self.path(camera)).to_pylist()
-        except NotProcessedError:
-            return Camera(camera)
-        return _camera(rows[0])
+        row = self._row(camera)
+        return Camera(camera) if row is None else _camera(row)
+
+    def regions_set_at(self, camera: str) -> datetime | None:
+        """When the camera's regions to ignore last changed, UTC; None where it never had any."""
+        return _regions_set_at(self._row(camera))
 
     def write(self, camera: Camera) -> None:
         """Store what is known of a camera, in place of what was."""
+        now = datetime.now(UTC)
+        before = self._row(camera.name)
+        same_regions = camera.ignore_regions == (_camera(before).ignore_regions if before else ())
         row = {
             "camera": camera.name,
             "site": camera.site,
@@ -47,7 +51,8 @@ class Cameras:
             "time_zone": camera.time_zone,
             "shifts": [str(shift) for shift in camera.shifts],
             "ignore_regions": [share for region in camera.ignore_regions for share in region],
-            "updated_at": datetime.now(UTC),
+            "ignore_regions_set_at": _regions_set_at(before) if same_regions else now,
+            "updated_at": now,
         }
         self.store.write_table(CAMERAS, self.path(camera.name), rows_table(CAMERAS, [row]))
 
@@ -55,6 +60,20 @@ class Cameras:
         """The cameras that somebody described, by name."""
         names = {path.split("/")[1].removeprefix("camera=") for path in self.store.files(CAMERAS.name, PART)}
         return [self.read(name) for name in sorted(names)]
+
+    def _row(self, camera: str) -> dict[str, Any] | None:
+        try:
+            (row,) = self.store.read_table(CAMERAS, self.path(camera)).to_pylist()
+        except NotProcessedError:
+            return None
+        return dict(row)
+
+
+def _regions_set_at(row: dict[str, Any] | None) -> datetime | None:
+    """Of a row; one that is older than this column may have got its regions whenever it was written."""
+    if row is None:
+        return None
+    return row["ignore_regions_set_at"] or (row["updated_at"] if row["ignore_regions"] else None)
 
 
 def _camera(row: dict[str, Any]) -> Camera:

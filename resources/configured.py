@@ -116,6 +116,16 @@ class VisionResource(dg.ConfigurableResource):
         raise InputError(f"there is no vision encoder {self.kind!r}", fix="Choose weight_free or open_clip.")
 
 
+def vision_from_environment() -> VisionResource:
+    """The vision encoder that ``LAPS_VISION`` and ``LAPS_CLIP_WEIGHTS`` choose."""
+    import os
+
+    return VisionResource(
+        kind=os.environ.get("LAPS_VISION", "weight_free"),
+        pretrained=os.environ.get("LAPS_CLIP_WEIGHTS", "laion2b_s34b_b79k"),
+    )
+
+
 def default_resources() -> dict[str, dg.ConfigurableResource]:
     """The resources of a deployment; environment variables choose store, landing zone, tracker and encoder."""
     import os
@@ -128,8 +138,5 @@ def default_resources() -> dict[str, dg.ConfigurableResource]:
             kind=os.environ.get("LAPS_TRACKER", "flow"),
             checkpoint=os.environ.get("LAPS_COTRACKER_CHECKPOINT", ""),
         ),
-        "vision": VisionResource(
-            kind=os.environ.get("LAPS_VISION", "weight_free"),
-            pretrained=os.environ.get("LAPS_CLIP_WEIGHTS", "laion2b_s34b_b79k"),
-        ),
+        "vision": vision_from_environment(),
     }

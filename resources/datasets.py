@@ -194,6 +194,16 @@ def parse_key(key: str) -> tuple[str, str]:
     return name, version
 
 
+def dataset_keys(store: Store) -> list[str]:
+    """The partition keys of all data sets that are whole; their files are not listed, which may be many."""
+    return [
+        f"{name}/{version}"
+        for name in store.folders(DATASETS)
+        for version in store.folders(f"{DATASETS}/{name}")
+        if store.exists(f"{DATASETS}/{name}/{version}/{CARD_JSON}")
+    ]
+
+
 def versions(store: Store, name: str) -> list[str]:
     """The versions of a data set that are whole, in order."""
     folder = f"{dataset_path(name, 'v1').rpartition('/')[0]}/"

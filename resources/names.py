@@ -8,13 +8,21 @@ from the one before stands for the same cluster, so its name is looked for there
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from laps.errors import InputError
-from laps.tables import CLUSTER_NAMES
-from resources.models import CLUSTER_MODEL, CLUSTER_MODEL_FILE, ModelRegistry, Release
+from laps.errors import InputError, NotProcessedError
+from laps.tables import CLUSTER_NAMES, VISUAL_FEATURES
+from resources.models import CLUSTER_MODEL, CLUSTER_MODEL_FILE, ENCODER, ModelRegistry, Release
 from resources.store import Store, rows_table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from laps.naming import Suggestion
+    from laps.vision import VisionEncoder
 
 MOST_LETTERS = 100
 
@@ -98,6 +106,69 @@ def name_cluster(store: Store, release: Release, cluster_id: int, action_name: s
     }
     path = f"{store.table_path(CLUSTER_NAMES, model_id)}/{cluster_id}.parquet"
     store.write_table(CLUSTER_NAMES, path, rows_table(CLUSTER_NAMES, [row]))
+
+
+def suggest_names(
+    store: Store, release: Release, verbs: Sequence[str], build_encoder: Callable[[], VisionEncoder]
+) -> list[Suggestion]:
+    """The best verbs for each cluster of a release that has primitives with visual features; nothing is written.
+
+    Args:
+        store: the store.
+        release: the release.
+        verbs: what clusters may be called.
+        build_encoder: gives the vision-language model; asked for only when the release's features were made by one.
+
+    Raises:
+        InputError: the release's features were made by another model, or one that knows no words.
+        NotProcessedError: no primitive has features.
+    """
+    from laps.naming import suggest
+    from laps.vision import WEIGHT_FREE, OpenClipEncoder
+
+    how = (
+        "Set LAPS_VISION=open_clip (and LAPS_CLIP_WEIGHTS, where the weights are a file), and make a release with it: "
+        "laps backfill --new-release."
+    )
+    made_by = release.require(ENCODER)
+    if made_by.startswith(WEIGHT_FREE):
+        raise InputError(
+            f"its pictures are described by {made_by}, which knows no words", where=f"release {release.name}", fix=how
+        )
+    encoder = build_encoder()
+    if not isinstance(encoder, OpenClipEncoder) or encoder.encoder_id != made_by:
+        raise InputError(
+            f"its pictures are described by {made_by}, but {encoder.encoder_id} is configured",
+            where=f"release {release.name}",
+            fix="Configure that model (LAPS_VISION, LAPS_CLIP_WEIGHTS), or name another release.",
+        )
+    means, counts = _mean_features(store, release)
+    if not means:
+        raise NotProcessedError(
+            "no primitive has visual features", where=f"release {release.name}", fix="Process hours first."
+        )
+    return suggest(means, counts, verbs, encoder)
+
+
+def _mean_features(store: Store, release: Release) -> tuple[dict[int, np.ndarray], dict[int, int]]:
+    """Mean descriptor and number of the primitives that have one, by cluster; one hour at a time in memory."""
+    import numpy as np
+
+    from resources.embeddings import matrix
+    from resources.reporting import survey
+
+    sums: dict[int, np.ndarray] = {}
+    counts: dict[int, int] = defaultdict(int)
+    for part in survey(store, release).hours:
+        if not len(part.seen):
+            continue
+        rows = store.read_partition(VISUAL_FEATURES, part.hour, release.name, columns=["feature"])
+        features = matrix(rows["feature"].take(part.seen)).astype(np.float64)
+        for cluster in np.unique(part.seen_labels).tolist():
+            own = part.seen_labels == cluster
+            sums[cluster] = sums.get(cluster, 0.0) + features[own].sum(axis=0)
+            counts[cluster] += int(own.sum())
+    return {cluster: total / counts[cluster] for cluster, total in sums.items()}, dict(counts)
 
 
 def _previous(store: Store, cluster_model_id: str) -> str | None:

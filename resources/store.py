@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from laps.errors import InputError, NotProcessedError, StoreError
-from laps.tables import Table
+from laps.tables import Table, mend
 from laps.timegrid import CameraHour, parse_hour
 
 if TYPE_CHECKING:
@@ -203,6 +203,16 @@ class Store:
     def files(self, folder: str, suffix: str = "") -> list[str]:
         """Paths below the root of all files in a folder and its subfolders, sorted; empty where there is none."""
         return sorted(path for path in self._find(folder) if path.endswith(suffix) and not _is_temporary(path))
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders directly in a folder, sorted; empty where there is none. Nothing deeper is listed."""
+        try:
+            found = self.fs.ls(self.full_path(folder), detail=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._failed(folder, "cannot be listed", error) from error
+        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory")
 
     def modified(self, folder: str) -> dict[str, float]:
         """When each file of a folder and its subfolders was last written, in seconds since the epoch, by path."""
@@ -458,7 +468,7 @@ class Store:
                 raise StoreError(
                     f"is no readable Parquet file: {error}",
                     where=self.url(path),
-                    fix="Materialize this partition again; the others are not affected.",
+                    fix=mend(path),
                 ) from error
 
 

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from laps_dagster.cli.main import main
 from resources.store import Store
 from tests.export_store import ExportStore, make_export_store
+
+Laps = Callable[..., tuple[int, str, str]]
+"""The command ``laps`` with some arguments; returns exit code, standard output and standard error."""
+
+
+@pytest.fixture
+def laps_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Laps:
+    """Runs ``laps`` in this process; which store it works on is for the test to set."""
+
+    def laps(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["laps", *(str(argument) for argument in arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said = capsys.readouterr()
+        code = stopped.value.code
+        return (code if isinstance(code, int) else 0), said.out, said.err
+
+    return laps
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from resources.cameras import Cameras
 from resources.catalog import connect, run_query
 from resources.settings import store_settings
 from resources.store import Store
+from tests.export_store import ExportStore
 
 SHIFTS = st.builds(
     Shift,
@@ -143,7 +144,8 @@ def test_what_is_set_is_listed_and_in_the_catalog(store):
         "0.8,0,1,0.1",
     ):
         assert text in listed
-    (row,) = run_query(connect(store), "SELECT * EXCLUDE (updated_at) FROM cameras").to_pylist()
+    (row,) = run_query(connect(store), "SELECT * FROM cameras").to_pylist()
+    assert row.pop("updated_at") == row.pop("ignore_regions_set_at")
     assert row == {
         "camera": "01",
         "site": "Ulm",
@@ -152,6 +154,14 @@ def test_what_is_set_is_listed_and_in_the_catalog(store):
         "shifts": ["early=06:00-14:00@Mon-Fri", "night=22:00-06:00"],
         "ignore_regions": [0.8, 0.0, 1.0, 0.1],
     }
+
+
+def test_other_regions_say_what_brings_the_hours_up_to_date(fresh: ExportStore) -> None:
+    region = ("--ignore-region", "0,0.5,1,1")
+    assert "`laps backfill --camera a --only missing`" in run(fresh.store, "set", "a", *region).stdout
+    for same in (region, ("--site", "Ulm")):
+        assert run(fresh.store, "set", "a", *same).stdout == "camera a is set\n"
+    assert "--only missing" in run(fresh.store, "set", "a", "--ignore-region", "").stdout
 
 
 def test_what_is_not_given_stays_and_an_empty_value_removes(store):

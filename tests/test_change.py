@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laps.change import change_score, change_segments, motion_features
+from laps.baselines.change import change_score, change_segments, motion_features
 from laps.errors import InputError, ModelMismatchError
 
 RATE_HZ = 10.0

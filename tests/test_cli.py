@@ -6,38 +6,26 @@ import json
 import re
 import shutil
 import socket
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from laps_dagster.cli.demo import camera_name
-from laps_dagster.cli.main import COMMANDS, main
+from laps_dagster.cli.main import COMMANDS
 from resources.models import ModelRegistry
 from resources.store import Store
+from tests.conftest import Laps
 from tests.videos import write_video
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(laps_command: Laps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Laps:
     """Run ``laps`` in a store of its own; returns exit code, standard output and standard error."""
     monkeypatch.setenv("LAPS_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("LAPS_LANDING", str(tmp_path / "landing"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
-
-    def laps(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["laps", *(str(argument) for argument in arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = capsys.readouterr()
-        code = stopped.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return laps
+    return laps_command
 
 
 @pytest.fixture
@@ -46,13 +34,13 @@ def video(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))
-def test_every_command_explains_itself(run: Run, command: str) -> None:
+def test_every_command_explains_itself(run: Laps, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
     assert "Usage: laps" in out
 
 
-def test_the_list_of_commands_is_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_commands_is_whole(run: Laps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run("--help")
     assert code == 0
@@ -60,19 +48,19 @@ def test_the_list_of_commands_is_whole(run: Run, monkeypatch: pytest.MonkeyPatch
     assert "..." not in out.partition("Commands:")[2], "a first sentence is cut off"
 
 
-def test_ingest_takes_the_start_from_the_file_name(run: Run, video: Path) -> None:
+def test_ingest_takes_the_start_from_the_file_name(run: Laps, video: Path) -> None:
     code, out, _ = run("ingest", video, "--camera", "cam1")
     assert code == 0
     assert "2026-01-05 09:00:00" in out and "(file_name)" in out
 
 
-def test_the_option_beats_the_sidecar_and_the_sidecar_the_name(run: Run, video: Path) -> None:
+def test_the_option_beats_the_sidecar_and_the_sidecar_the_name(run: Laps, video: Path) -> None:
     video.with_suffix(".json").write_text(json.dumps({"start": "2026-02-01T10:00:00Z"}))
     assert "2026-02-01 10:00:00" in run("ingest", video, "--camera", "cam1")[1]
     assert "2026-03-01 11:00:00" in run("ingest", video, "--camera", "cam1", "--start", "2026-03-01T12:00:00+01:00")[1]
 
 
-def test_ingesting_twice_registers_once(run: Run, video: Path, tmp_path: Path) -> None:
+def test_ingesting_twice_registers_once(run: Laps, video: Path, tmp_path: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     run("ingest", video, "--camera", "cam1")
     assert len(list((tmp_path / "store" / "recordings").rglob("*.parquet"))) == 1
@@ -86,7 +74,7 @@ def test_ingesting_twice_registers_once(run: Run, video: Path, tmp_path: Path) -
     ],
 )
 def test_unusable_files_are_quarantined_and_the_others_go_on(
-    run: Run, video: Path, tmp_path: Path, name: str, content: bytes, reason: str
+    run: Laps, video: Path, tmp_path: Path, name: str, content: bytes, reason: str
 ) -> None:
     bad = tmp_path / name
     bad.write_bytes(content)
@@ -102,33 +90,33 @@ def test_unusable_files_are_quarantined_and_the_others_go_on(
     assert [row["status"] for row in json.loads(out)] == ["ok", "quarantined"]
 
 
-def test_a_file_without_a_start_names_the_four_ways(run: Run, tmp_path: Path) -> None:
+def test_a_file_without_a_start_names_the_four_ways(run: Laps, tmp_path: Path) -> None:
     code, _, err = run("ingest", write_video(tmp_path / "work.mp4", seconds=1), "--camera", "cam1")
     assert code == 1
     for way in ("--start", "sidecar", "file name", "creation time"):
         assert way in err
 
 
-def test_a_path_that_does_not_exist_is_one_clear_line(run: Run, tmp_path: Path) -> None:
+def test_a_path_that_does_not_exist_is_one_clear_line(run: Laps, tmp_path: Path) -> None:
     code, _, err = run("ingest", tmp_path / "nothing.mp4", "--camera", "cam1")
     assert code == 1
     assert "nothing.mp4: there is no such file" in err
 
 
 @pytest.mark.parametrize("camera", ["a/b", "..", "Cam 1"])
-def test_bad_camera_names_are_refused(run: Run, video: Path, camera: str) -> None:
+def test_bad_camera_names_are_refused(run: Laps, video: Path, camera: str) -> None:
     code, _, err = run("ingest", video, "--camera", camera)
     assert code == 1
     assert "cannot be a camera's name" in err
 
 
-def test_a_start_without_zone_is_refused(run: Run, video: Path) -> None:
+def test_a_start_without_zone_is_refused(run: Laps, video: Path) -> None:
     code, _, err = run("ingest", video, "--camera", "cam1", "--start", "2026-01-05T09:00:00")
     assert code == 1
     assert "has no zone" in err
 
 
-def test_the_landing_zone_is_scanned_by_camera(run: Run, video: Path, tmp_path: Path) -> None:
+def test_the_landing_zone_is_scanned_by_camera(run: Laps, video: Path, tmp_path: Path) -> None:
     for camera in ("cam1", "Bad Name"):
         folder = tmp_path / "landing" / camera
         folder.mkdir(parents=True)
@@ -140,7 +128,7 @@ def test_the_landing_zone_is_scanned_by_camera(run: Run, video: Path, tmp_path: 
     assert "1 of 2 files refused: not registered" in err and "quarantined" not in err
 
 
-def test_quarantined_and_refused_files_are_counted_apart(run: Run, video: Path, tmp_path: Path) -> None:
+def test_quarantined_and_refused_files_are_counted_apart(run: Laps, video: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty.mp4"
     empty.touch()
     code, _, err = run("ingest", video, empty, tmp_path / "nothing.mp4", "--camera", "cam1")
@@ -148,7 +136,7 @@ def test_quarantined_and_refused_files_are_counted_apart(run: Run, video: Path, 
     assert "1 of 3 files quarantined" in err and "1 of 3 files refused" in err
 
 
-def test_a_video_beside_the_camera_folders_is_refused(run: Run, video: Path, tmp_path: Path) -> None:
+def test_a_video_beside_the_camera_folders_is_refused(run: Laps, video: Path, tmp_path: Path) -> None:
     (tmp_path / "landing").mkdir()
     shutil.copy(video, tmp_path / "landing")
     code, _, err = run("ingest")
@@ -156,7 +144,7 @@ def test_a_video_beside_the_camera_folders_is_refused(run: Run, video: Path, tmp
     assert f"refused      {tmp_path / 'landing' / video.name}: lies in no camera's folder. Move it to" in err
 
 
-def test_a_folder_without_a_video_is_an_error(run: Run, tmp_path: Path) -> None:
+def test_a_folder_without_a_video_is_an_error(run: Laps, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
     code, _, err = run("ingest", tmp_path / "empty", "--camera", "cam1")
@@ -165,7 +153,7 @@ def test_a_folder_without_a_video_is_an_error(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_advice_for_a_recording_before_the_first_hour_helps(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Laps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     early = write_video(tmp_path / "cam1_20250601T000000Z.mp4", seconds=1)
     settings = tmp_path / "store" / "settings.json"
@@ -194,7 +182,7 @@ READING = [
 
 
 @pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
-def test_reading_where_there_is_no_store_says_so_and_makes_none(run: Run, tmp_path: Path, command: list[str]) -> None:
+def test_reading_where_there_is_no_store_says_so_and_makes_none(run: Laps, tmp_path: Path, command: list[str]) -> None:
     code, out, err = run(*command)
     assert (code, out) == (1, "")
     assert f"{tmp_path / 'store'}: there is no store here" in err
@@ -203,20 +191,20 @@ def test_reading_where_there_is_no_store_says_so_and_makes_none(run: Run, tmp_pa
 
 
 @pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
-def test_a_store_that_is_a_file_is_an_error(run: Run, tmp_path: Path, command: list[str]) -> None:
+def test_a_store_that_is_a_file_is_an_error(run: Laps, tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "store").write_text("text")
     code, out, err = run(*command)
     assert (code, out) == (1, "")
     assert f"{tmp_path / 'store'}: is a file, not a store" in err
 
 
-def test_a_store_without_settings_is_still_one(run: Run, video: Path, tmp_path: Path) -> None:
+def test_a_store_without_settings_is_still_one(run: Laps, video: Path, tmp_path: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     (tmp_path / "store" / "settings.json").unlink()
     assert run("status")[0] == 0
 
 
-def test_drafts_are_discarded_by_name(run: Run, video: Path, tmp_path: Path) -> None:
+def test_drafts_are_discarded_by_name(run: Laps, video: Path, tmp_path: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     registry = ModelRegistry(Store(str(tmp_path / "store")))
     registry.open_draft("one")
@@ -230,13 +218,13 @@ def test_drafts_are_discarded_by_name(run: Run, video: Path, tmp_path: Path) -> 
     assert "there is no release 'r1'" in err
 
 
-def test_backfill_of_an_empty_store_says_how_to_begin(run: Run) -> None:
+def test_backfill_of_an_empty_store_says_how_to_begin(run: Laps) -> None:
     code, _, err = run("backfill")
     assert code == 1
     assert "laps ingest PATH --camera NAME" in err
 
 
-def test_a_dry_run_lists_the_hours_and_does_nothing(run: Run, video: Path, tmp_path: Path) -> None:
+def test_a_dry_run_lists_the_hours_and_does_nothing(run: Laps, video: Path, tmp_path: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     code, out, _ = run("backfill", "--dry-run")
     assert code == 0
@@ -247,7 +235,7 @@ def test_a_dry_run_lists_the_hours_and_does_nothing(run: Run, video: Path, tmp_p
     assert not (tmp_path / "store" / "raw_video").exists()
 
 
-def test_status_says_what_is_missing(run: Run, video: Path) -> None:
+def test_status_says_what_is_missing(run: Laps, video: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     code, out, _ = run("status")
     assert code == 0
@@ -256,7 +244,7 @@ def test_status_says_what_is_missing(run: Run, video: Path) -> None:
     assert "laps backfill --only missing" in out
 
 
-def test_sql_refuses_to_write(run: Run, video: Path) -> None:
+def test_sql_refuses_to_write(run: Laps, video: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     code, _, err = run("sql", "drop view recordings")
     assert code == 1
@@ -265,28 +253,28 @@ def test_sql_refuses_to_write(run: Run, video: Path) -> None:
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 @pytest.mark.parametrize("query", ["select uri from recordings", "select 1 where false", "explain select 1"])
-def test_answers_end_with_one_newline(run: Run, video: Path, form: str, query: str) -> None:
+def test_answers_end_with_one_newline(run: Laps, video: Path, form: str, query: str) -> None:
     run("ingest", video, "--camera", "cam1")
     code, out, _ = run("sql", query, "--format", form)
     assert code == 0
     assert out.endswith("\n") and not out.endswith("\n\n")
 
 
-def test_sql_on_a_wrong_column_lists_the_right_ones(run: Run, video: Path) -> None:
+def test_sql_on_a_wrong_column_lists_the_right_ones(run: Laps, video: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     code, _, err = run("sql", "select colour from recordings")
     assert code == 1
     assert "start_source" in err
 
 
-def test_a_report_without_a_release_is_a_clear_error(run: Run, video: Path) -> None:
+def test_a_report_without_a_release_is_a_clear_error(run: Laps, video: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     code, _, err = run("report")
     assert code == 1
     assert "no release" in err
 
 
-def test_train_segment_and_evaluate_one_file(run: Run, tmp_path: Path) -> None:
+def test_train_segment_and_evaluate_one_file(run: Laps, tmp_path: Path) -> None:
     from dataclasses import replace
 
     from laps.simulation import SCENARIOS, record
@@ -324,7 +312,7 @@ def test_train_segment_and_evaluate_one_file(run: Run, tmp_path: Path) -> None:
     assert json.loads(again.read_text())["segments"] == segments
 
 
-def test_single_file_commands_say_what_is_wrong(run: Run, tmp_path: Path) -> None:
+def test_single_file_commands_say_what_is_wrong(run: Laps, tmp_path: Path) -> None:
     assert "there is no such file" in run("train", tmp_path / "no.mp4", "--out", tmp_path / "m")[2]
     code, _, err = run("segment", tmp_path / "no.mp4", "--model", tmp_path / "m")
     assert code == 1 and "there is no such file" in err
@@ -343,7 +331,7 @@ def test_single_file_commands_say_what_is_wrong(run: Run, tmp_path: Path) -> Non
     ],
 )
 def test_the_output_place_is_looked_at_before_the_work(
-    run: Run, video: Path, tmp_path: Path, arguments: list[str], option: str
+    run: Laps, video: Path, tmp_path: Path, arguments: list[str], option: str
 ) -> None:
     run("ingest", video, "--camera", "cam1")
     (tmp_path / "file").write_text("mine")
@@ -364,7 +352,7 @@ def test_the_output_place_is_looked_at_before_the_work(
     assert (tmp_path / "made").is_dir()
 
 
-def test_answers_are_written_below_folders_that_are_made(run: Run, video: Path, tmp_path: Path) -> None:
+def test_answers_are_written_below_folders_that_are_made(run: Laps, video: Path, tmp_path: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     answer = tmp_path / "a" / "b.csv"
     for _ in range(2):  # an answer that is there is replaced
@@ -374,7 +362,7 @@ def test_answers_are_written_below_folders_that_are_made(run: Run, video: Path, 
 
 
 @pytest.mark.parametrize("seconds", [1 / 30, 1.0])
-def test_a_video_shorter_than_a_window_is_too_short(run: Run, tmp_path: Path, seconds: float) -> None:
+def test_a_video_shorter_than_a_window_is_too_short(run: Laps, tmp_path: Path, seconds: float) -> None:
     from laps.tokenizer import MotionTokenizer, TokenizerConfig, save
     from laps.trackers.flow import FlowTracker
 
@@ -405,7 +393,7 @@ def test_a_camera_is_named_after_a_file(text: str, name: str) -> None:
     assert camera_name(text) == name
 
 
-def test_a_taken_port_is_one_clear_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taken_port_is_one_clear_line(run: Laps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.execv", lambda *_: pytest.fail("the UI was started"))
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -414,7 +402,7 @@ def test_a_taken_port_is_one_clear_line(run: Run, monkeypatch: pytest.MonkeyPatc
     assert f"laps: 127.0.0.1:{port}: cannot be listened on: Address already in use" in err
 
 
-def test_the_ui_needs_no_camera(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ui_needs_no_camera(run: Laps, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
     def start(program: Path, arguments: list[str]) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from laps.export.lerobot import VIDEO_KEY
 from laps.reference_files import read_segments_json
 from laps.tables import CLIPS, SEGMENTS
 from laps.timegrid import NS_PER_S, CameraHour, from_datetime, parse_utc
-from laps_dagster.cli.main import main
+from laps_dagster.sensors import known_datasets
 from resources.configured import StoreResource
 from resources.curation import Selection, choose
 from resources.datasets import (
@@ -43,29 +42,19 @@ from resources.datasets import (
 )
 from resources.release import ReleaseResource
 from resources.store import Store, rows_table
+from tests.conftest import Laps
 from tests.export_store import CLUSTER_COUNT, GRID, TOKENIZER_ID, ExportStore, frames_of, picture_of
 from tests.s3 import S3, s3, s3_server
 from tests.videos import read_number
 
 __all__ = ["s3", "s3_server"]
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def run(made: ExportStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(laps_command: Laps, made: ExportStore, monkeypatch: pytest.MonkeyPatch) -> Laps:
     """Run ``laps`` on the module's store; returns exit code, standard output and standard error."""
     monkeypatch.setenv("LAPS_STORE", made.store.root)
-
-    def laps(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["laps", *(str(argument) for argument in arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = capsys.readouterr()
-        code = stopped.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return laps
+    return laps_command
 
 
 def chosen_ids(made: ExportStore, **selection: Any) -> set[str]:
@@ -247,7 +236,7 @@ def test_a_clip_that_is_gone_is_left_out_and_named(fresh: ExportStore, tmp_path:
 
 # The library leaves its files to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_webdataset_reads_its_shards(made: ExportStore, run: Run, tmp_path: Path) -> None:
+def test_webdataset_reads_its_shards(made: ExportStore, run: Laps, tmp_path: Path) -> None:
     code, out, err = run("export", "--format", "webdataset", "--out", tmp_path / "set", "--per-cluster", 3)
     assert code == 0, err
     assert "15 matched, 15 with a clip, 9 after balance" in out and "9 primitives" in out
@@ -263,7 +252,7 @@ def test_webdataset_reads_its_shards(made: ExportStore, run: Run, tmp_path: Path
     gc.collect()
 
 
-def test_lerobot_holds_the_codes_and_frames_of_the_source(made: ExportStore, run: Run, tmp_path: Path) -> None:
+def test_lerobot_holds_the_codes_and_frames_of_the_source(made: ExportStore, run: Laps, tmp_path: Path) -> None:
     code, _, err = run("export", "--format", "lerobot", "--out", tmp_path / "set", "--split", "recording", "--guard", 0)
     assert code == 0, err
     info = json.loads((tmp_path / "set/meta/info.json").read_text())
@@ -297,7 +286,7 @@ def read_as_lapa(file: Path, codes_per_line: int) -> list[dict[str, Any]]:
     return lines
 
 
-def test_lapa_lines_follow_its_loader(made: ExportStore, run: Run, tmp_path: Path) -> None:
+def test_lapa_lines_follow_its_loader(made: ExportStore, run: Laps, tmp_path: Path) -> None:
     code, _, err = run("export", "--format", "lapa", "--codes-per-line", 2, "--out", tmp_path / "set", "--camera", "a")
     assert code == 0, err
     rows = by_id(made)
@@ -314,7 +303,7 @@ def test_lapa_lines_follow_its_loader(made: ExportStore, run: Run, tmp_path: Pat
     }
 
 
-def test_segments_files_are_those_of_the_reference(made: ExportStore, run: Run, tmp_path: Path) -> None:
+def test_segments_files_are_those_of_the_reference(made: ExportStore, run: Laps, tmp_path: Path) -> None:
     code, _, err = run("export", "--format", "segments", "--out", tmp_path / "set")
     assert code == 0, err
     rows, seen = by_id(made), 0
@@ -338,7 +327,7 @@ def test_segments_files_are_those_of_the_reference(made: ExportStore, run: Run, 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_same_selection_and_seed_give_the_same_bytes(
-    made: ExportStore, run: Run, tmp_path: Path, form: str
+    made: ExportStore, run: Laps, tmp_path: Path, form: str
 ) -> None:
     options = ("--format", form, "--per-cluster", 4, "--split", "time", "--guard", 0, "--seed", 5)
     assert run("export", *options, "--out", tmp_path / "one")[0] == 0
@@ -366,7 +355,7 @@ def test_the_licence_of_cotracker_is_on_the_card(fresh: ExportStore, tmp_path: P
 # --- the command -----------------------------------------------------------------------------------------------
 
 
-def test_the_command_refuses_before_it_works(run: Run, tmp_path: Path) -> None:
+def test_the_command_refuses_before_it_works(run: Laps, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/precious").write_text("mine")
     for arguments, code, says in (
@@ -395,7 +384,9 @@ def dagster(fresh: ExportStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return fresh
 
 
-def test_a_name_puts_a_data_set_into_the_store(run: Run, dagster: ExportStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_puts_a_data_set_into_the_store(
+    run: Laps, dagster: ExportStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LAPS_STORE", dagster.store.root)  # not the store of `run`
     arguments = ("--format", "webdataset", "--cluster", 1, "--per-cluster", 3, "--split", "time", "--guard", 0)
     code, out, err = run("export", "--name", "screws", *arguments)
@@ -447,6 +438,23 @@ def test_the_asset_reports_and_refuses(dagster: ExportStore) -> None:
         with pytest.raises(InputError, match=says):
             materialize(key, **config)
     assert versions(dagster.store, "screws") == ["v1"]
+
+
+def test_a_new_instance_learns_the_data_sets_that_are_whole(fresh: ExportStore) -> None:
+    store = fresh.store
+    for key in ("bolts/v1", "screws/v1", "screws/v2"):
+        store.write_bytes(f"datasets/{key}/dataset_card.json", b"{}")
+    store.write_bytes("datasets/screws/v3/of-a-killed-run.tar", b"")
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(DATASETS, ["screws/v1"])
+
+        def tick() -> str | None:
+            context = dg.build_sensor_context(instance=instance)
+            return known_datasets(context, store=StoreResource(root=store.root)).skip_message
+
+        assert tick() == "added bolts/v1, screws/v2"
+        assert sorted(instance.get_dynamic_partitions(DATASETS)) == ["bolts/v1", "screws/v1", "screws/v2"]
+        assert tick() == "no new data sets"
 
 
 def test_a_data_set_is_there_whole_or_not_at_all(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,32 +16,21 @@ from laps.errors import InputError
 from laps.export.card import CARD_JSON
 from laps.report import build_report
 from laps.tables import CLUSTER_ASSIGNMENTS, CLUSTER_NAMES
-from laps_dagster.cli.main import main
 from resources.catalog import open_catalog, run_query
 from resources.curation import Selection, choose
 from resources.datasets import Format, write_dataset
 from resources.models import CLUSTER_MODEL, ModelRegistry, Release
 from resources.names import cluster_names, name_cluster, name_files
 from resources.store import Store, rows_table
+from tests.conftest import Laps
 from tests.export_store import EMBEDDER_ID, TOKENIZER_ID, ExportStore, make_cluster_model, put_cluster_model
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(fresh: ExportStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(laps_command: Laps, fresh: ExportStore, monkeypatch: pytest.MonkeyPatch) -> Laps:
     """Run ``laps`` on the test's store; returns exit code, standard output and standard error."""
     monkeypatch.setenv("LAPS_STORE", fresh.store.root)
-
-    def laps(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["laps", *(str(argument) for argument in arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = capsys.readouterr()
-        code = stopped.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return laps
+    return laps_command
 
 
 def names(store: Store, release: Release) -> dict[int, str | None]:
@@ -78,7 +65,7 @@ def draft_with(store: Store, model: ClusterModel, folder: Path) -> Release:
     return registry.release(draft.name)
 
 
-def test_a_name_is_in_catalog_report_and_exports(run: Run, fresh: ExportStore, tmp_path: Path) -> None:
+def test_a_name_is_in_catalog_report_and_exports(run: Laps, fresh: ExportStore, tmp_path: Path) -> None:
     code, out, err = run("name", 1, "  tighten   <screw> ")
     assert code == 0, err
     assert out.startswith("cluster 1: tighten <screw>  (since ")
@@ -100,7 +87,7 @@ def test_a_name_is_in_catalog_report_and_exports(run: Run, fresh: ExportStore, t
     assert in_catalog(fresh.store, fresh.release) == {0: None, 1: None, 2: "pick up"}
 
 
-def test_what_is_no_cluster_or_no_name_is_refused(run: Run, fresh: ExportStore) -> None:
+def test_what_is_no_cluster_or_no_name_is_refused(run: Laps, fresh: ExportStore) -> None:
     for arguments, code, says in (
         ((), 2, "give CLUSTER"),
         ((1,), 2, "give CLUSTER"),
@@ -180,6 +167,18 @@ def test_rows_of_another_cluster_model_get_no_name(fresh: ExportStore) -> None:
     query = "SELECT DISTINCT cluster_model_id FROM primitives WHERE action_name IS NOT NULL"
     assert run_query(connection, query).to_pylist() == [{"cluster_model_id": fresh.release.cluster_model}]
     connection.close()
+
+
+def test_a_damaged_name_says_how_to_mend_it_and_is_mended_so(run: Laps, fresh: ExportStore) -> None:
+    run("name", 1, "tighten screw")
+    (path,) = fresh.store.files(CLUSTER_NAMES.name)
+    fresh.store.write_bytes(path, b"no Parquet")
+    for arguments in (("name", "--list"), ("sql", "select action_name from primitives", "--release", "r1")):
+        code, _, err = run(*arguments)
+        assert code == 1
+        assert path in err and "Name the cluster again: laps name CLUSTER NAME" in err and "Materialize" not in err
+    assert run("name", 1, "tighten screw")[0] == 0
+    assert in_catalog(fresh.store, fresh.release)[1] == "tighten screw"
 
 
 def test_a_model_that_is_gone_ends_the_line(fresh: ExportStore, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from laps import tables
 from laps.calibration import Calibration
+from laps.cameras import Camera
 from laps.errors import InputError, NotProcessedError
 from laps.latent import LatentStream
 from laps.segments import detections
@@ -26,6 +27,7 @@ from laps.tokenizer import load
 from laps.trackers.flow import FlowTracker
 from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
 from laps_dagster.runs import Task, execute
+from resources.cameras import Cameras
 from resources.catalog import open_catalog
 from resources.hours import read_previous
 from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry
@@ -311,15 +313,42 @@ def test_a_range_that_begins_in_the_middle_of_footage_observes_the_hour_before(
     assert store.read_bytes(path) == content
     made = [str(outcome.task) for outcome in backfill.progress.outcomes]
     assert made == [
-        f"observe cam1|{FIRST}",
+        f"encode cam1|{FIRST}",
         *(f"{job} cam1|{hour}" for job in ("observe", "segment") for hour in (SECOND, THIRD)),
         "publish",
     ]
     assert made[:-1] == [
-        f"{job} {hour.key}" for job in ("observe", "segment") for hour in planned if job in planned[hour]
+        f"{job} {hour.key}" for job in ("encode", "observe", "segment") for hour in planned if job in planned[hour]
     ]
     again = Backfill(store, hours, Options(only_missing=True), Progress(report=lambda _: None))
     assert again.plan() == {}
+
+
+def test_other_regions_to_ignore_make_codes_out_of_date_and_no_tracks(processed: Backfill, store: Store) -> None:
+    def planned() -> dict[str, list[str]]:
+        hours = select_hours(Recordings(store), [], None, None)
+        backfill = Backfill(store, hours, Options(only_missing=True), Progress(report=lambda _: None))
+        return {hour.key: jobs for hour, jobs in backfill.plan().items()}
+
+    before = planned()
+    release = ModelRegistry(store).to_read()
+    hour = CameraHour.parse(f"cam1|{SECOND}")
+    path = store.partition_path(tables.LATENT_STREAM, hour, release.tokenizer)
+    content = store.read_bytes(path)
+    Cameras(store).write(Camera("cam1", ignore_regions=((0.0, 0.5, 1.0, 1.0),)))
+    try:
+        ours = [f"cam1|{key}" for key in (FIRST, SECOND, THIRD)]
+        assert planned() == before | {key: ["encode", "segment"] for key in ours}
+        assert execute(Task("encode", hour.key)).ok
+        assert planned() == before | {key: ["encode", "segment"] for key in ours if key != hour.key} | {
+            hour.key: ["segment"]
+        }
+        whole = store.read_partition(tables.LATENT_STREAM, hour, release.tokenizer)
+        assert whole["code"].null_count < whole.num_rows
+        assert store.read_bytes(path) != content
+    finally:
+        store.delete(Cameras(store).path("cam1"))
+        store.write_bytes(path, content)
 
 
 def test_there_is_no_footage_to_select_in_an_empty_range(processed: Backfill, store: Store) -> None:

@@ -78,6 +78,7 @@ def test_tables_and_files_round_trip(store: Store, tmp_path: Path) -> None:
     store.write_json("releases/r1/release.json", {"note": "ä"})
     assert store.read_json("releases/r1/release.json") == {"note": "ä"}
     assert store.files("releases", ".json") == ["releases/r1/release.json"]
+    assert (store.folders("releases"), store.folders("releases/r1"), store.folders("none")) == (["r1"], [], [])
     age = datetime.now(UTC) - datetime.fromtimestamp(store.modified("releases")["releases/r1/release.json"], UTC)
     assert abs(age) < timedelta(minutes=1)
 

@@ -23,13 +23,13 @@ from bench.quality.recordings import GRID, KEYFRAME_HZ, Motion, Pictures, Record
 from bench.quality.sets import TRANSDUCTIVE, Setting
 from laps import cutting
 from laps.baselines.abd import ACTION_S, abd
+from laps.baselines.change import change_segments, motion_features
 from laps.baselines.cutting import energy_stream
 from laps.baselines.flow import FlowSeries
 from laps.baselines.otas import LABEL, otas_global
 from laps.baselines.variance import variance_segments
 from laps.boundaries import Teacher
 from laps.calibration import Calibration, calibrate
-from laps.change import change_segments, motion_features
 from laps.errors import LapsError
 from laps.evaluation import equal_spacing, metronome
 from laps.latent import LatentStream

@@ -16,6 +16,8 @@ module              what it sees              source                            
                                               2024
 ``variance``        codes of the tokenizer    a form of the energy that a summary    window and peaks are chosen here;
                                               of the paper describes                 their prominence is the signal's
+``change``          codes of the tokenizer    an attempt of this project: where the  not the pipeline's, which learns
+                                              kind of decoded motion changes         what boundaries look like
 ==================  ========================  =====================================  ==================================
 
 Each gives one of two things: segments in seconds (``list[tuple[float, float]]``), or an energy, float64[n] with NaN

@@ -12,7 +12,7 @@ from laps_dagster.cli.places import existing_store
 
 @click.group()
 def camera() -> None:
-    """Say where cameras hang, and their time zones and shifts."""
+    """Say where cameras hang, their time zones, shifts and regions."""
 
 
 @camera.command("set")
@@ -25,7 +25,7 @@ def camera() -> None:
               "are those on which it begins. Repeatable.")  # fmt: skip
 @click.option("--ignore-region", "regions", multiple=True, metavar="X0,Y0,X1,Y1",
               help="A part of the picture that is no work (a clock, a belt, a monitor), as shares of width and height "
-              "from the top left corner. Repeatable. Stored; the trackers do not use it yet.")  # fmt: skip
+              "from the top left corner. Points of the tracks that come into it do not count. Repeatable.")  # fmt: skip
 def set_(
     name: str,
     site: str | None,
@@ -37,7 +37,8 @@ def set_(
     """Say something about the camera NAME; the rest stays as it was.
 
     Shifts and regions that are given take the place of all that there were. An empty value removes: --site "",
-    --shift "". Views of the catalog then have local time and shift of the camera beside UTC.
+    --shift "". Views of the catalog then have local time and shift of the camera beside UTC. Regions count in hours
+    that are encoded from now on; `laps backfill --only missing` encodes and cuts again what was made with others.
     """
     from laps.cameras import parse_region, parse_shift
     from resources.cameras import Cameras
@@ -57,9 +58,17 @@ def set_(
     before = cameras.read(name)
     if not changes:
         raise click.UsageError("say something about the camera: see laps camera set --help")
-    cameras.write(replace(before, **changes))
+    after = replace(before, **changes)
+    cameras.write(after)
     click.echo(f"camera {name} is set")
-    if name not in Recordings(store).cameras():
+    known = name in Recordings(store).cameras()
+    if known and after.ignore_regions != before.ignore_regions:
+        click.echo(
+            f"its hours were encoded with other regions: `laps backfill --camera {name} --only missing` encodes and "
+            "cuts them again, without decoding video. Thresholds stay those of the release; "
+            "`laps backfill --new-release` finds new ones"
+        )
+    if not known:
         click.echo(f"note: {name} has no recordings yet", err=True)
 
 

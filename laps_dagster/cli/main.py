@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 
@@ -15,6 +16,7 @@ from laps.errors import LapsError
 COMMANDS = {
     "demo": "laps_dagster.cli.demo",
     "ingest": "laps_dagster.cli.ingest",
+    "import": "laps_dagster.cli.imports",
     "backfill": "laps_dagster.cli.backfill",
     "promote": "laps_dagster.cli.releases",
     "releases": "laps_dagster.cli.releases",
@@ -45,7 +47,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        # A command that is named like a keyword of Python stands there with an underscore.
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), name)
         assert isinstance(command, click.Command)
         return command
 
