@@ -13,9 +13,9 @@ _MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "problem": ("PROBLE
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all findings, for scripts.")
 def doctor(as_json: bool) -> None:
-    """Look at packages, codecs, weights, store, landing zone and Dagster, and say what is wrong.
+    """Say what is wrong with this installation, and what to do.
 
-    The exit code is 1 where something will fail, else 0 (also with notes).
+    Packages, codecs, weights, store, landing zone and Dagster are looked at. The exit code is 1 where something will fail, else 0 (also with notes).
     """
     from laps_dagster.doctor import examine
 

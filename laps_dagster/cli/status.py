@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def status(
     cameras: tuple[str, ...], start: str | None, stop: str | None, every: bool, as_json: bool, check: bool
 ) -> None:
-    """Print coverage, missing, running, failed and quarantined, camera by camera.
+    """Print coverage, and what is missing, failed or quarantined.
 
     Hours that are complete are counted, the others listed, each with what it lacks and what its latest run did.
     """
