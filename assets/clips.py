@@ -15,6 +15,7 @@ from laps.tables import CLIPS, RAW_VIDEO
 from laps.timegrid import to_datetime
 from resources.configured import RecordingsResource, StoreResource
 from resources.hours import read_with_previous
+from resources.publishing import publish
 from resources.recordings import open_uri
 from resources.release import ReleaseResource
 from resources.segments import read_segments
@@ -76,7 +77,7 @@ def clips(
                 "size_bytes": clip.info.size_bytes,
             }
         rows.append(row)
-    files.write_partition(CLIPS, hour, rows_table(CLIPS, rows), chosen.name)
+    publish(files, CLIPS, hour, rows_table(CLIPS, rows), chosen.name)
     # Clips of an earlier run of this hour that no row names any more.
     for stale in set(files.files(folder)) - kept:
         files.delete(stale)

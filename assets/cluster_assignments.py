@@ -9,6 +9,7 @@ from laps.tables import CLUSTER_ASSIGNMENTS
 from resources.configured import StoreResource
 from resources.embeddings import matrix, read_hour_embeddings
 from resources.models import CLUSTER_MODEL, ModelRegistry
+from resources.publishing import publish
 from resources.release import ReleaseResource
 
 
@@ -52,7 +53,7 @@ def cluster_assignments(
             "release": pa.array([chosen.name] * count, pa.string()),
         }
     )
-    files.write_partition(CLUSTER_ASSIGNMENTS, hour, rows, chosen.name)
+    publish(files, CLUSTER_ASSIGNMENTS, hour, rows, chosen.name)
     numbers, sizes = np.unique(labels, return_counts=True)
     return dg.MaterializeResult(
         metadata={

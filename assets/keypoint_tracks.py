@@ -16,6 +16,7 @@ from assets.specs import OBSERVE, describe
 from laps.tables import KEYFRAMES, KEYPOINT_TRACKS, RAW_VIDEO
 from resources.configured import RecordingsResource, StoreResource, TrackerResource
 from resources.hours import observed_samples
+from resources.publishing import partition_writer
 from resources.recordings import open_uri
 from resources.settings import store_grid
 from resources.time_limit import within
@@ -72,10 +73,9 @@ def keypoint_tracks(
     )
     began, cpu_began = time.perf_counter(), time.process_time()
     visible = 0.0
-    tracks_path, frames_path = (files.partition_path(table, hour) for table in (KEYPOINT_TRACKS, KEYFRAMES))
     with (
-        files.writer(KEYPOINT_TRACKS, tracks_path) as tracks,
-        files.writer(KEYFRAMES, frames_path) as frames,
+        partition_writer(files, KEYPOINT_TRACKS, hour) as tracks,
+        partition_writer(files, KEYFRAMES, hour) as frames,
     ):
         for batch in observe(within(samples, recordings.decode_limit_s), follower, grid, first=first):
             if isinstance(batch, TrackWindows):
@@ -98,13 +98,13 @@ def keypoint_tracks(
             "wall_s": seconds,
             "cpu_s": time.process_time() - cpu_began,
             "real_time_factor": observed_s / seconds if seconds else 0.0,
-            "size_bytes": files.fs.size(files.full_path(tracks_path)),
+            "size_bytes": files.fs.size(files.full_path(files.partition_path(KEYPOINT_TRACKS, hour))),
         },
     )
     yield dg.MaterializeResult(
         asset_key="keyframes",
         metadata={
             "dagster/row_count": frames.rows,
-            "size_bytes": files.fs.size(files.full_path(frames_path)),
+            "size_bytes": files.fs.size(files.full_path(files.partition_path(KEYFRAMES, hour))),
         },
     )

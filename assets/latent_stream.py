@@ -18,6 +18,7 @@ from resources.cameras import Cameras
 from resources.configured import StoreResource
 from resources.hours import observed_samples
 from resources.models import TOKENIZER, ModelRegistry
+from resources.publishing import publish
 from resources.release import ReleaseResource
 from resources.settings import store_grid
 from resources.tracks import read_windows
@@ -54,7 +55,7 @@ def latent_stream(
         stop=stop,
         covered=covered(rows, grid, first, stop),
     )
-    files.write_partition(LATENT_STREAM, hour, stream.to_table(hour.camera, grid), tokenizer_id)
+    publish(files, LATENT_STREAM, hour, stream.to_table(hour.camera, grid), tokenizer_id)
     seconds = time.perf_counter() - began
     present = stream.code[stream.code >= 0]
     counts = np.bincount(present, minlength=tokenizer.config.code_count)

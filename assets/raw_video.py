@@ -15,6 +15,7 @@ from laps.errors import InputError, MediaError
 from laps.tables import RAW_VIDEO
 from laps.timegrid import NS_PER_S, CameraHour, format_utc, from_datetime, now_ns
 from resources.configured import RecordingsResource, StoreResource
+from resources.publishing import publish
 from resources.recordings import open_uri
 from resources.settings import store_grid
 from resources.store import Store, rows_table
@@ -40,7 +41,7 @@ def raw_video(
         raise InputError(f"the hour has not begun: it is {format_utc(present_ns)}", where=hour.key)
     rows = describe_hour(hour, grid, registered, open_uri, until_ns=min(hour.stop_ns, present_ns))
     _refuse_lost_footage(files, hour, rows)
-    files.write_partition(RAW_VIDEO, hour, rows_table(RAW_VIDEO, rows))
+    publish(files, RAW_VIDEO, hour, rows_table(RAW_VIDEO, rows))
 
     footage_s = 0.0
     lines = []

@@ -14,6 +14,7 @@ from assets.specs import SEGMENT, describe
 from laps.tables import SEGMENT_EMBEDDINGS
 from resources.configured import StoreResource
 from resources.models import EMBEDDER, TOKENIZER, ModelRegistry
+from resources.publishing import publish
 from resources.release import ReleaseResource
 from resources.segments import read_segments
 
@@ -64,7 +65,7 @@ def segment_embeddings(
             "release": pa.array([chosen.name] * count, pa.string()),
         }
     )
-    files.write_partition(SEGMENT_EMBEDDINGS, hour, rows, chosen.name)
+    publish(files, SEGMENT_EMBEDDINGS, hour, rows, chosen.name)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": count,

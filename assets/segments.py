@@ -13,6 +13,7 @@ from laps.tables import LATENT_STREAM, SEGMENTS
 from resources.configured import RecordingsResource, StoreResource
 from resources.hours import read_previous
 from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry, naming
+from resources.publishing import publish
 from resources.release import ReleaseResource
 from resources.settings import store_grid
 
@@ -54,7 +55,7 @@ def segments(
         release=chosen.name,
         grid=grid,
     )
-    files.write_partition(SEGMENTS, hour, rows, chosen.name)
+    publish(files, SEGMENTS, hour, rows, chosen.name)
     durations = rows["duration_s"].to_numpy()
     valued_minutes = (current.num_rows - current["code"].null_count) * grid.step_s / 60
     metadata = {

@@ -14,6 +14,7 @@ from laps.tables import KEYFRAMES, VISUAL_FEATURES
 from resources.configured import RecordingsResource, StoreResource, VisionResource
 from resources.hours import read_with_previous
 from resources.models import ENCODER, ModelRegistry
+from resources.publishing import publish
 from resources.release import ReleaseResource
 from resources.segments import read_segments
 from resources.store import rows_table
@@ -52,7 +53,7 @@ def visual_features(
         {"camera": hour.camera, "encoder_id": encoder.encoder_id, "release": chosen.name, **described}
         for described in describe_primitives(primitives, keyframes, encoder)
     ]
-    files.write_partition(VISUAL_FEATURES, hour, rows_table(VISUAL_FEATURES, rows), chosen.name)
+    publish(files, VISUAL_FEATURES, hour, rows_table(VISUAL_FEATURES, rows), chosen.name)
     failed = [row for row in rows if row["status"] == "failed"]
     if failed:
         context.log.warning(f"{len(failed)} primitives have no features; the first: {failed[0]['reason']}")

@@ -187,6 +187,14 @@ class Store:
             elif self.fs.exists(full):
                 self.fs.rm(full, recursive=True)
 
+    def move(self, path: str, target: str) -> None:
+        """Give a file another place; what is there is replaced. Not in one step: it may be in both for a moment."""
+        with self._trouble(path, "cannot be moved"):
+            if self.is_local:
+                Path(self.full_path(target)).parent.mkdir(parents=True, exist_ok=True)
+            self.fs.copy(self.full_path(path), self.full_path(target))
+        self.delete(path)
+
     def _find(self, folder: str) -> dict[str, dict[str, Any]]:
         """What is known of each file of a folder and its subfolders, by path below the root."""
         try:
