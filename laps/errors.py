@@ -38,6 +38,10 @@ class MissingDependencyError(LapsError):
     """A package, checkpoint or set of weights that the chosen option needs is not there."""
 
 
+class AlarmError(LapsError):
+    """A receiver of alarms could not be reached, or did not take one."""
+
+
 class ModelMismatchError(LapsError):
     """Rows or models of different model ids would have been mixed."""
 

@@ -314,6 +314,21 @@ def _instance(instance: DagsterInstance, home: Path) -> Iterator[Finding]:
         yield Finding("daemon", "ok", f"{len(beats)} parts alive")
 
 
+def _alarms() -> Iterator[Finding]:
+    from resources.alarms import EMAIL, UI_URL, WEBHOOK, channels, level
+
+    names = [channel.name for channel in channels()]
+    if not names:
+        said = "nobody is told when a run or a check fails"
+        yield Finding("alarms", "note", said, f"Set {WEBHOOK} or {EMAIL}, then `laps alarm test`.")
+    elif not os.environ.get(UI_URL):
+        said = f"{' and '.join(names)}, without a link to the run"
+        yield Finding("alarms", "note", said, f"Set {UI_URL} to where the Dagster UI is reached.")
+    else:
+        told = "failed runs, and checks with an error" if level() == "error" else "failed runs, and all failed checks"
+        yield Finding("alarms", "ok", f"{' and '.join(names)}: {told}")
+
+
 LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "packages": _packages,
     "machine": _machine,
@@ -323,4 +338,5 @@ LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "store": _store,
     "landing zone": _landing,
     "dagster": _dagster,
+    "alarms": _alarms,
 }

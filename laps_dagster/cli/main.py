@@ -23,6 +23,7 @@ COMMANDS = {
     "discard": "laps_dagster.cli.releases",
     "status": "laps_dagster.cli.status",
     "doctor": "laps_dagster.cli.doctor",
+    "alarm": "laps_dagster.cli.alarm",
     "camera": "laps_dagster.cli.camera",
     "dev": "laps_dagster.cli.dev",
     "sql": "laps_dagster.cli.sql",

@@ -1,0 +1,206 @@
+"""Where alarms go: a webhook, e-mail, or both, chosen by environment variables.
+
+Address, user and password come from the environment and from nowhere else. A webhook's URL is a secret too (whoever has
+it can post), so neither it nor a password appears in a message, an error or a log. An error here is an AlarmError that
+says what the receiver answered; whoever sends decides when to try again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import smtplib
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from http.client import HTTPException
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from laps.errors import AlarmError, InputError
+
+TIMEOUT_S = 15.0
+_SUBJECT_CHARACTERS = 120
+
+WEBHOOK = "LAPS_ALARM_WEBHOOK"
+EMAIL = "LAPS_ALARM_EMAIL"
+SMTP = "LAPS_ALARM_SMTP"
+SMTP_USER = "LAPS_ALARM_SMTP_USER"
+SMTP_PASSWORD = "LAPS_ALARM_SMTP_PASSWORD"
+SMTP_SECURITY = "LAPS_ALARM_SMTP_SECURITY"
+SENDER = "LAPS_ALARM_FROM"
+LEVEL = "LAPS_ALARM_LEVEL"
+UI_URL = "LAPS_UI_URL"
+
+SECURITIES = ("starttls", "tls", "none")
+LEVELS = ("error", "warn")
+
+
+@dataclass(frozen=True)
+class Message:
+    """An alarm as a receiver gets it.
+
+    Attributes:
+        subject: what is wrong, in one line.
+        text: the whole message in plain text, its first line the subject.
+        fields: the same for programs, JSON-ready.
+    """
+
+    subject: str
+    text: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+class Channel(Protocol):
+    """A receiver of alarms."""
+
+    @property
+    def name(self) -> str:
+        """``webhook`` or ``email``."""
+        ...
+
+    def send(self, message: Message) -> None:
+        """Hand a message over; AlarmError when it was not taken."""
+        ...
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """A URL that takes a JSON object by POST: ``text`` as Slack and its like want it, and the fields beside it."""
+
+    url: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return "webhook"
+
+    def send(self, message: Message) -> None:
+        body = json.dumps({"text": message.text, **message.fields}).encode()
+        request = urllib.request.Request(
+            self.url, body, {"Content-Type": "application/json; charset=utf-8", "User-Agent": "laps"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                answer.read()
+        except urllib.error.HTTPError as error:
+            raise AlarmError(
+                f"answered {error.code} {error.reason}", where="the webhook", fix=_look_at(WEBHOOK)
+            ) from None
+        except (OSError, HTTPException) as error:
+            # Without the cause: its text may hold the URL.
+            said = getattr(error, "reason", None) or error
+            said = getattr(said, "strerror", None) or type(said).__name__
+            raise AlarmError(f"could not be reached ({said})", where="the webhook", fix=_look_at(WEBHOOK)) from None
+
+
+@dataclass(frozen=True)
+class Email:
+    """Addresses, and the server that takes messages for them.
+
+    Attributes:
+        to: addresses.
+        host, port: the SMTP server.
+        security: ``starttls``, ``tls`` from the first byte, or ``none``.
+        sender: address that messages come from.
+        user, password: of the server; empty where it asks for none.
+    """
+
+    to: tuple[str, ...]
+    host: str
+    port: int
+    security: str
+    sender: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+    @property
+    def name(self) -> str:
+        return "email"
+
+    def send(self, message: Message) -> None:
+        mail = EmailMessage()
+        mail["Subject"] = message.subject[:_SUBJECT_CHARACTERS]
+        mail["From"], mail["To"] = self.sender, ", ".join(self.to)
+        mail.set_content(message.text)
+        try:
+            with self._connected() as server:
+                if self.security == "starttls":
+                    server.starttls(context=ssl.create_default_context())
+                if self.user:
+                    server.login(self.user, self.password)
+                server.send_message(mail)
+        except (OSError, smtplib.SMTPException) as error:
+            raise AlarmError(
+                f"could not hand over the message ({_in_words(error)})",
+                where=f"the mail server {self.host}:{self.port}",
+                fix=_look_at(SMTP, SMTP_USER, SMTP_PASSWORD, SMTP_SECURITY),
+            ) from None
+
+    def _connected(self) -> smtplib.SMTP:
+        if self.security == "tls":
+            context = ssl.create_default_context()
+            return smtplib.SMTP_SSL(self.host, self.port, timeout=TIMEOUT_S, context=context)
+        return smtplib.SMTP(self.host, self.port, timeout=TIMEOUT_S)
+
+
+def channels() -> list[Channel]:
+    """The receivers that the environment names; InputError where what it says cannot be used."""
+    found: list[Channel] = []
+    if url := os.environ.get(WEBHOOK):
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            # Not shown: it may hold a secret.
+            raise InputError("is no http:// or https:// URL", where=WEBHOOK, fix="Give the receiver's whole URL.")
+        found.append(Webhook(url))
+    if addresses := os.environ.get(EMAIL):
+        found.append(_email(addresses))
+    return found
+
+
+def level() -> str:
+    """Which failed checks are told: ``error``, or ``warn`` for all (``LAPS_ALARM_LEVEL``)."""
+    chosen = os.environ.get(LEVEL) or "error"
+    if chosen not in LEVELS:
+        raise InputError(f"{chosen!r} is no level", where=LEVEL, fix=f"Give one of {', '.join(LEVELS)}.")
+    return chosen
+
+
+def _email(addresses: str) -> Email:
+    to = tuple(part.strip() for part in addresses.split(",") if part.strip())
+    wrong = [address for address in to if "@" not in address or any(mark in address for mark in " \r\n<>")]
+    if wrong or not to:
+        raise InputError(
+            f"{', '.join(wrong) or 'nothing'} is no address", where=EMAIL, fix="Give addresses, separated by commas."
+        )
+    user, password = os.environ.get(SMTP_USER, ""), os.environ.get(SMTP_PASSWORD, "")
+    security = os.environ.get(SMTP_SECURITY) or ("starttls" if user else "none")
+    if security not in SECURITIES:
+        raise InputError(f"{security!r} is unknown", where=SMTP_SECURITY, fix=f"Give one of {', '.join(SECURITIES)}.")
+    if user and security == "none":
+        raise InputError(
+            "a password would be sent in the clear", where=SMTP_SECURITY, fix="Give starttls or tls, or no user."
+        )
+    host, _, port = (os.environ.get(SMTP) or "localhost").partition(":")
+    if port and not port.isdigit():
+        raise InputError(f"{port!r} is no port", where=SMTP, fix="Write it like mail.example.org:587.")
+    usual = {"starttls": 587, "tls": 465, "none": 25}[security]
+    sender = os.environ.get(SENDER) or f"laps@{socket.getfqdn()}"
+    return Email(to, host, int(port or usual), security, sender, user, password)
+
+
+def _look_at(*names: str) -> str:
+    return f"Look at {', '.join(names)}; `laps alarm test` sends one."
+
+
+def _in_words(error: Exception) -> str:
+    """What a mail server or the network said, without what was sent to it."""
+    if isinstance(error, smtplib.SMTPAuthenticationError):
+        return f"it refused user or password, {error.smtp_code}"
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return f"it refused {', '.join(error.recipients)}"
+    if isinstance(error, smtplib.SMTPResponseException):
+        said = error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
+        return f"{error.smtp_code} {said}"
+    return (getattr(error, "strerror", None) or type(error).__name__) if isinstance(error, OSError) else str(error)
