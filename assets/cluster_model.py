@@ -6,6 +6,7 @@ tomorrow. The fit takes an even sample of at most 100,000 primitives, unless con
 of how many.
 """
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def cluster_model(
 ) -> dg.MaterializeResult:
     import numpy as np
 
-    from laps.clustering import ClusterModel, fit, project, render_scan, scan_k
+    from laps.clustering import FIGURES_FILE, ClusterModel, fit, fit_figures, project, render_scan, scan_k
 
     files = store.open()
     registry = ModelRegistry(files)
@@ -79,6 +80,7 @@ def cluster_model(
     points, how = project(fitted.model, sample.embeddings, method="pca")
     with tempfile.TemporaryDirectory() as folder:
         model_id = fitted.model.save(Path(folder))
+        (Path(folder) / FIGURES_FILE).write_text(json.dumps(fit_figures(fitted, sample.embeddings)), encoding="utf-8")
         registry.put(CLUSTER_MODEL, model_id, Path(folder))
     registry.fill(target, CLUSTER_MODEL, model_id)
     scores = {"silhouette": fitted.quality.silhouette, "calinski_harabasz": fitted.quality.calinski_harabasz}

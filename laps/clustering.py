@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError
@@ -30,6 +30,7 @@ from laps.errors import InputError, ModelMismatchError
 
 ARRAYS_FILE = "clusters.safetensors"
 CONFIG_FILE = "clusters.json"
+FIGURES_FILE = "fit.json"
 _FORMAT = 1
 _STARTS = 10
 # A new cluster is the old one's successor when they share at least this part of the primitives of both.
@@ -238,6 +239,20 @@ def fit(
         new_ids=tuple(sorted(set(ids.tolist()) - kept)),
         retired_ids=tuple(sorted(old_ids - kept)),
     )
+
+
+def fit_figures(fitted: ClusterFit, embeddings: np.ndarray) -> dict[str, Any]:
+    """What later primitives are compared with: each cluster's share, and the distance within which 95% lie.
+
+    Kept beside the model (:data:`FIGURES_FILE`), and no part of it: it decides nothing and does not enter the id.
+    """
+    _, distances = fitted.model.assign(embeddings)
+    numbers, counts = np.unique(fitted.labels, return_counts=True)
+    return {
+        "primitives": len(embeddings),
+        "shares": {str(number): int(count) / len(embeddings) for number, count in zip(numbers, counts, strict=True)},
+        "distance_95": float(np.quantile(distances, 0.95)),
+    }
 
 
 def quality(model: ClusterModel, embeddings: np.ndarray, *, seed: int = 0) -> Quality:

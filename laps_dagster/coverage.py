@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from laps.tables import CLUSTER_ASSIGNMENTS, KEYPOINT_TRACKS, LATENT_STREAM, RAW_VIDEO
-from laps.timegrid import HOUR_NS, CameraHour, from_datetime
+from laps.timegrid import CameraHour
 from laps_dagster.stages import OBSERVE, SEGMENT, OutOfDate
 from resources.freshness import registrations
+from resources.history import footage_share
 from resources.models import ModelRegistry
 from resources.recordings import Recordings
 
@@ -83,18 +84,8 @@ def hour_states(store: Store, hours: Sequence[CameraHour], release_name: str = "
             state.stale = state.hour in stale
     for state in states:
         if "described" not in state.lacking:
-            state.covered = _covered(store, state.hour)
+            state.covered = footage_share(store, state.hour)
     return states
-
-
-def _covered(store: Store, hour: CameraHour) -> float:
-    rows = store.read_partition(RAW_VIDEO, hour, columns=["used", "start_time", "end_time"]).to_pylist()
-    total = 0
-    for row in rows:
-        if row["used"]:
-            begin, end = from_datetime(row["start_time"]), from_datetime(row["end_time"])
-            total += max(0, min(end, hour.stop_ns) - max(begin, hour.start_ns))
-    return total / HOUR_NS
 
 
 def add_runs(instance: DagsterInstance, states: Sequence[HourState]) -> None:

@@ -23,7 +23,9 @@ from assets.segment_embeddings import segment_embeddings
 from assets.segmenter_calibration import segmenter_calibration
 from assets.segments import segments
 from assets.visual_features import visual_features
+from assets.vital_checks import vital_checks
 from assets.vla_dataset import vla_dataset
+from laps_dagster.alarms import alarms
 from laps_dagster.executor import identified_process
 from laps_dagster.jobs import JOBS
 from laps_dagster.sensors import known_datasets, new_cameras
@@ -53,9 +55,9 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
     """All definitions; ``resources`` replaces some of the default ones by name."""
     return dg.Definitions(
         assets=ASSETS,
-        asset_checks=table_checks,
+        asset_checks=[*table_checks, *vital_checks],
         jobs=JOBS,
-        sensors=[new_cameras, known_datasets],
+        sensors=[new_cameras, known_datasets, alarms],
         resources={**default_resources(), **(resources or {})},
         executor=identified_process,
     )

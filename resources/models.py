@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from laps.errors import InputError, ModelMismatchError, NotProcessedError
 from laps.tables import CLUSTER_ASSIGNMENTS, TABLES, Table
@@ -159,6 +160,11 @@ class ModelRegistry:
                 if not cache.exists():
                     fetched.rename(cache)
         return cache
+
+    def figures(self, kind: str, model_id: str, file: str) -> dict[str, Any] | None:
+        """What was measured when a model was made, from a JSON file beside it; None where none was kept."""
+        path = f"models/{kind}/{model_id}/{file}"
+        return dict(self.store.read_json(path)) if self.store.exists(path) else None
 
     # --- releases ----------------------------------------------------------------------------------------------
 

@@ -13,10 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from dagster import AssetCheckEvaluation, DagsterEventType, RunsFilter
 
+from assets.vital_checks import LOOKS
 from laps import tables
 from laps.calibration import Calibration
 from laps.cameras import Camera
+from laps.consistency import RULES
 from laps.errors import InputError, NotProcessedError
 from laps.latent import LatentStream
 from laps.segments import detections
@@ -25,6 +28,7 @@ from laps.single import encode_recording, read_recording, segment_recording, tra
 from laps.timegrid import NS_PER_S, CameraHour, SampleGrid, from_datetime, parse_utc
 from laps.tokenizer import load
 from laps.trackers.flow import FlowTracker
+from laps_dagster.instance import open_instance
 from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
 from laps_dagster.runs import Task, execute
 from resources.cameras import Cameras
@@ -105,6 +109,23 @@ def test_every_hour_has_a_file_in_every_table(processed: Backfill, store: Store)
     for table in tables.TABLES.values():
         if table.partitioned == "camera_hour":
             assert set(store.partitions(table, release.model_of(table))) == expected, table.name
+
+
+def test_every_hour_was_checked_in_its_run_and_nothing_cried(processed: Backfill, store: Store) -> None:
+    asked = {(check.table, check.name) for check in LOOKS} | {(table.name, f"{table.name}_adds_up") for table in RULES}
+    for hour in (FIRST, SECOND, THIRD):
+        seen: dict[tuple[str, str], AssetCheckEvaluation] = {}
+        with open_instance() as instance:
+            for run in instance.get_runs(RunsFilter(tags={"dagster/partition": f"cam1|{hour}"})):
+                records = instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
+                for record in records.records:
+                    assert record.event_log_entry.dagster_event is not None
+                    found = record.event_log_entry.dagster_event.asset_check_evaluation_data
+                    assert found.partition == f"cam1|{hour}"
+                    seen[(found.asset_key.to_user_string(), found.check_name)] = found
+        assert set(seen) == asked
+        assert [found.description for found in seen.values() if not found.passed] == []
+        assert not any(found.blocking for (_, name), found in seen.items() if not name.endswith("_adds_up"))
 
 
 def test_the_catalog_joins_what_belongs_to_a_primitive(processed: Backfill, store: Store) -> None:

@@ -1,0 +1,85 @@
+"""A camera's earlier hours, as far as they tell what is usual: how much was filmed, how many primitives there were.
+
+Every figure is read from the tables themselves, so that it is right for a new Dagster instance too. At most
+:data:`laps.vitals.HISTORY_HOURS` hours are read, two small columns of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from laps.tables import LATENT_STREAM, RAW_VIDEO, SEGMENTS
+from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, from_datetime
+from laps.vitals import HISTORY_DAYS, HISTORY_HOURS, LEAST_MINUTES
+from resources.store import Store
+
+_DAY_NS = 24 * HOUR_NS
+_WEEKS = 4
+
+
+def footage_share(store: Store, hour: CameraHour) -> float:
+    """The share of a described hour that has footage, 0 to 1."""
+    rows = store.read_partition(RAW_VIDEO, hour, columns=["used", "start_time", "end_time"]).to_pylist()
+    total = 0
+    for row in rows:
+        if row["used"]:
+            begin, end = from_datetime(row["start_time"]), from_datetime(row["end_time"])
+            total += max(0, min(end, hour.stop_ns) - max(begin, hour.start_ns))
+    return total / HOUR_NS
+
+
+def same_hour_shares(store: Store, hour: CameraHour) -> tuple[list[float], list[float]]:
+    """The footage of the same UTC hour on the last days, and on the same weekday of the last weeks.
+
+    A day on which the camera filmed, and not in this hour, counts with 0; one on which it did not film at all is left
+    out, as a holiday.
+    """
+    filmed = set(store.folders(f"{RAW_VIDEO.name}/camera={hour.camera}"))
+
+    def shares(days: Sequence[int]) -> list[float]:
+        earlier = [CameraHour(hour.camera, hour.hour_ns - day * _DAY_NS) for day in days]
+        return [
+            footage_share(store, one) if store.has_partition(RAW_VIDEO, one) else 0.0
+            for one in earlier
+            if f"date={one.date}" in filmed
+        ]
+
+    return shares(range(1, HISTORY_DAYS + 1)), shares([7 * week for week in range(1, _WEEKS + 1)])
+
+
+def earlier_hours(store: Store, hour: CameraHour, release: str) -> list[CameraHour]:
+    """Hours of the last two weeks that were cut in a release, evenly spread over them, the latest last."""
+    folder = f"{store.table_path(SEGMENTS, release)}/camera={hour.camera}"
+    days = [CameraHour(hour.camera, hour.hour_ns - day * _DAY_NS).date for day in range(HISTORY_DAYS, -1, -1)]
+    known = set(store.folders(folder))
+    found = [
+        one
+        for date in days
+        if f"date={date}" in known
+        for name in store.folders(f"{folder}/date={date}")
+        if (one := CameraHour.parse(f"{hour.camera}|{date}-{name.removeprefix('hour=')}:00")) < hour
+    ]
+    most = min(len(found), HISTORY_HOURS)
+    return [found[(place * len(found)) // most] for place in range(most)]
+
+
+def rate_of(store: Store, hour: CameraHour, release: str, tokenizer: str, grid: SampleGrid) -> tuple[int, float]:
+    """The number of primitives of an hour, and the minutes of it that have codes."""
+    codes = store.read_partition(LATENT_STREAM, hour, tokenizer, columns=["code"])["code"]
+    return store.partition_rows(SEGMENTS, hour, release), (len(codes) - codes.null_count) * grid.step_s / 60
+
+
+def usual_rates(
+    store: Store, hour: CameraHour, release: str, tokenizer: str, grid: SampleGrid
+) -> tuple[list[float], list[float]]:
+    """Primitives a minute of the camera's earlier hours, and of those among them at the same hour of the day.
+
+    Hours with hardly any codes are left out.
+    """
+    rates: dict[CameraHour, float] = {}
+    for one in earlier_hours(store, hour, release):
+        if store.has_partition(LATENT_STREAM, one, tokenizer) and store.has_partition(SEGMENTS, one, release):
+            count, minutes = rate_of(store, one, release, tokenizer, grid)
+            if minutes >= LEAST_MINUTES:
+                rates[one] = count / minutes
+    return list(rates.values()), [rate for one, rate in rates.items() if one.hour == hour.hour]

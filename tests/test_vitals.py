@@ -1,0 +1,269 @@
+"""The checks that a person is called for: what is usual passes, what is not fails, and both say why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from laps import vitals
+from laps.calibration import Calibration, Diagnostics
+from laps.clustering import fit, fit_figures
+from laps.detector import DetectorTimes
+from laps.latent import ENERGIES, LatentStream
+from laps.tables import LATENT_STREAM, RAW_VIDEO, SEGMENTS
+from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, to_datetime
+from resources.history import earlier_hours, footage_share, same_hour_shares, usual_rates
+from resources.settings import store_settings
+from resources.store import Store, rows_table
+
+GRID = SampleGrid()
+HOUR = CameraHour.parse("cam1|2026-02-27-08:00")  # a Friday
+DAY_NS = 24 * HOUR_NS
+
+
+# --- the rules ---------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=14), st.floats(0, 1))
+def test_coverage_is_judged_by_the_same_hour(history: list[float], share: float) -> None:
+    verdict = vitals.coverage(share, history, [])
+    assert verdict.passed == (share >= np.median(history) - vitals.COVERAGE_DROP)
+    assert f"{share:.0%}" in verdict.said and "usual" in verdict.said
+
+
+def test_a_camera_that_is_gone_is_an_error_and_an_early_friday_is_usual() -> None:
+    assert vitals.coverage(0.0, [1.0] * 14, []).severity == "error"
+    assert vitals.coverage(0.7, [1.0] * 14, []).severity == "warn"
+    assert vitals.coverage(0.0, [1.0] * 14, [0.0, 0.0, 0.0]).passed
+    assert vitals.coverage(0.0, [1.0, 1.0], []).passed, "two days say nothing yet"
+
+
+def test_lost_points_are_noticed() -> None:
+    assert vitals.tracking(np.full(100, 0.95)).passed
+    assert not vitals.tracking(np.full(100, 0.7)).passed
+    assert not vitals.tracking(np.r_[np.full(85, 1.0), np.full(15, 0.2)]).passed
+    assert vitals.tracking(np.zeros(0)).passed, "an hour without footage has no windows"
+
+
+def test_footage_without_codes_is_an_error() -> None:
+    verdict = vitals.values(600, 3600)
+    assert not verdict.passed and verdict.severity == "error"
+    assert vitals.values(3500, 3600).passed and vitals.values(0, 0).passed
+
+
+@settings(max_examples=50)
+@given(st.floats(2, 40), st.integers(0, 2**32 - 1))
+def test_a_steady_camera_does_not_cry(middle: float, seed: int) -> None:
+    """Hours that scatter like the history stay inside; half and double the rate do not."""
+    rng = np.random.default_rng(seed)
+    history = (middle * np.exp(rng.normal(0, 0.08, 20))).tolist()
+    for factor, passes in ((1.0, True), (0.4, False), (2.5, False)):
+        count = round(60 * middle * factor)
+        assert vitals.rate(count, 60.0, history, [], middle).passed == passes
+
+
+def test_a_break_that_is_taken_every_day_is_usual() -> None:
+    history = [12.0] * 20
+    assert not vitals.rate(30, 60.0, history, [], 12.0).passed
+    assert vitals.rate(30, 60.0, history, [0.4, 0.5, 0.6], 12.0).passed
+    assert not vitals.rate(0, 60.0, history, [], 12.0).passed
+    assert vitals.rate(5, 1.0, history, [], 12.0).passed, "a minute says nothing"
+
+
+def test_without_history_the_calibration_says_what_is_usual() -> None:
+    assert vitals.rate(600, 60.0, [], [], 12.0).passed
+    verdict = vitals.rate(3600, 60.0, [1.0] * 7, [], 12.0)
+    assert not verdict.passed and "calibration" in verdict.said
+
+
+def test_few_codes_are_noticed() -> None:
+    rng = np.random.default_rng(0)
+    assert vitals.codes(rng.integers(0, 200, 5000), 250.0).passed
+    few = vitals.codes(rng.integers(0, 20, 5000), 250.0)
+    assert not few.passed and few.figures["perplexity"] == pytest.approx(20, abs=0.5)
+    assert vitals.codes(rng.integers(0, 20, 5000), None).passed
+    assert vitals.codes(np.zeros(10, np.int64), 250.0).passed
+
+
+CALIBRATION = Calibration(
+    camera="cam1",
+    tokenizer_id="t1",
+    form="velocity",
+    method="log_energy",
+    settings=DetectorTimes().with_thresholds(1.0, 0.8),
+    code_energy=None,
+    ok=True,
+    message="",
+    diagnostics=Diagnostics(
+        sample_count=36_000,
+        null_count=0,
+        minutes=60.0,
+        spans=[],
+        segment_count=600,
+        segments_per_minute=10.0,
+        active_share=0.5,
+        rest_level=0.2,
+        motion_level=4.0,
+    ),
+)
+
+
+def stream(rest: float, motion: float, share: float = 0.5, minutes: int = 20) -> LatentStream:
+    """Rest and motion by turns, 20 s each."""
+    count = minutes * 600
+    energy = np.where(np.arange(count) % 400 < 400 * share, motion, rest).astype(np.float32)
+    energies = dict.fromkeys(ENERGIES, energy)
+    return LatentStream(
+        first=0, code=np.ones(count, np.int32), null_reason=[None] * count, tokenizer_id="t1", **energies
+    )
+
+
+@pytest.mark.parametrize(
+    ("rest", "motion", "share", "passes"),
+    [
+        (0.2, 4.0, 0.5, True),
+        (0.15, 3.0, 0.4, True),
+        (0.2, 4.0, 0.0, True),  # nobody works
+        (0.6, 4.0, 0.5, False),  # noise: rest comes near the threshold
+        (0.2, 1.5, 0.5, False),  # motion hardly crosses it
+        (0.2, 4.0, 0.97, False),  # hardly any rest is left
+    ],
+)
+def test_thresholds_that_no_longer_fit_are_noticed(rest: float, motion: float, share: float, passes: bool) -> None:
+    assert vitals.thresholds(stream(rest, motion, share), CALIBRATION).passed == passes
+
+
+def test_a_calibration_that_knows_no_levels_judges_by_the_time_above_the_threshold() -> None:
+    known = replace(CALIBRATION.diagnostics, rest_level=None, motion_level=None)
+    bare = replace(CALIBRATION, diagnostics=known)
+    assert vitals.thresholds(stream(0.6, 1.5), bare).passed
+    assert not vitals.thresholds(stream(0.6, 1.5, 0.97), bare).passed
+
+
+def test_clusters_that_drift_are_noticed() -> None:
+    rng = np.random.default_rng(0)
+    places = rng.normal(size=(4, 16)) * 4
+    embeddings = np.concatenate([place + rng.normal(size=(100, 16)) for place in places])
+    fitted = fit(embeddings, 4, tokenizer_id="t1", embedder_id="e1")
+    figures = fit_figures(fitted, embeddings)
+    assert sum(figures["shares"].values()) == pytest.approx(1) and figures["primitives"] == 400
+
+    def verdict(later: np.ndarray) -> vitals.Verdict:
+        return vitals.clusters(*fitted.model.assign(later), figures)
+
+    assert verdict(np.concatenate([place + rng.normal(size=(25, 16)) for place in places])).passed
+    assert not verdict(rng.normal(size=(100, 16)) * 4).passed, "far from every centroid"
+    assert not verdict(places[0] + rng.normal(size=(100, 16))).passed, "one action only"
+    assert vitals.clusters(np.zeros(5, np.int32), np.zeros(5), figures).passed
+    assert vitals.clusters(np.zeros(500, np.int32), np.zeros(500), None).passed
+
+
+def test_the_night_is_named_by_what_is_missing() -> None:
+    assert vitals.night("2026-02-26", {"cam1": []}, []).passed
+    verdict = vitals.night("2026-02-26", {"cam1": [f"{hour:02}:00" for hour in range(8)]}, ["cam2"])
+    assert not verdict.passed and verdict.severity == "error"
+    assert "8 hours of cam1 are not complete (00:00" in verdict.said and "cam2 has no footage" in verdict.said
+
+
+# --- what is usual, from the store --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
+    store = Store(str(tmp_path / "store"))
+    store_settings(store)
+    return store
+
+
+def film(store: Store, hour: CameraHour, share: float) -> None:
+    row = {
+        "camera": hour.camera,
+        "start_time": to_datetime(hour.start_ns),
+        "end_time": to_datetime(hour.start_ns + round(share * HOUR_NS)),
+        "status": "ok",
+        "used": True,
+        "recording_id": "r",
+    }
+    store.write_partition(RAW_VIDEO, hour, rows_table(RAW_VIDEO, [row] if share else []))
+
+
+def earlier(days: int) -> CameraHour:
+    return CameraHour(HOUR.camera, HOUR.hour_ns - days * DAY_NS)
+
+
+def test_days_without_this_hour_count_and_holidays_do_not(store: Store) -> None:
+    film(store, HOUR, 0.5)
+    for days in (1, 2, 3):
+        film(store, earlier(days), 0.8)
+    film(store, earlier(7).next, 1.0)  # that Friday it filmed, but not in this hour
+    film(store, earlier(14), 0.9)
+    same_hour, same_hour_of_week = same_hour_shares(store, HOUR)
+    assert same_hour == pytest.approx([0.8, 0.8, 0.8, 0.0, 0.9])
+    assert same_hour_of_week == pytest.approx([0.0, 0.9])
+    assert footage_share(store, HOUR) == pytest.approx(0.5)
+
+
+def cut(store: Store, hour: CameraHour, count: int, minutes: float) -> None:
+    first, _ = GRID.hour_samples(hour.hour_ns)
+    valued = round(minutes * 600)
+    codes = [
+        {
+            "camera": hour.camera,
+            "sample": first + place,
+            "time": to_datetime(GRID.time_ns(first + place)),
+            "code": 1 if place < valued else None,
+            "null_reason": None if place < valued else "no_footage",
+            "tokenizer_id": "t1",
+        }
+        for place in range(valued + 5)
+    ]
+    store.write_partition(LATENT_STREAM, hour, rows_table(LATENT_STREAM, codes), "t1")
+    when = to_datetime(hour.start_ns)
+    rows = [
+        {
+            **{column.name: 0.0 for column in SEGMENTS.columns if column.type.startswith("float")},
+            **{column.name: 0 for column in SEGMENTS.columns if column.type.startswith("int")},
+            **{column.name: "x" for column in SEGMENTS.columns if column.type == "string"},
+            "segment_id": str(place),
+            "start_time": when,
+            "end_time": when,
+            "end_reason": "rest",
+            "codes": [1],
+        }
+        for place in range(count)
+    ]
+    store.write_partition(SEGMENTS, hour, rows_table(SEGMENTS, rows), "r1")
+
+
+def test_the_usual_rate_is_that_of_earlier_hours_only(store: Store) -> None:
+    for days, count in ((0, 99), (1, 30), (2, 60), (13, 15), (15, 1)):
+        cut(store, earlier(days), count, 3.0)
+    cut(store, earlier(1).previous, 45, 3.0)
+    cut(store, HOUR.previous, 3, 0.2)  # hardly any codes
+    cut(store, HOUR.next, 3, 3.0)
+    assert earlier_hours(store, HOUR, "r1") == [
+        earlier(13),
+        earlier(2),
+        earlier(1).previous,
+        earlier(1),
+        HOUR.previous,
+    ]
+    history, same_hour = usual_rates(store, HOUR, "r1", "t1", GRID)
+    assert history == pytest.approx([5, 20, 15, 10])
+    assert same_hour == pytest.approx([5, 20, 10])
+
+
+def test_history_is_spread_evenly_and_bounded(store: Store) -> None:
+    for days in range(1, 11):
+        for hour in range(6, 16):
+            one = CameraHour.parse(f"cam1|{earlier(days).date}-{hour:02}:00")
+            store.write_partition(SEGMENTS, one, rows_table(SEGMENTS, []), "r1")
+    found = earlier_hours(store, HOUR, "r1")
+    assert len(found) == vitals.HISTORY_HOURS and found == sorted(set(found))
+    assert len({one.date for one in found}) == 10 and len({one.hour for one in found}) > 4
