@@ -4,8 +4,6 @@ They never block: an hour that is odd is published, and somebody looks at it. Wh
 :mod:`laps.vitals`; docs/alarms.md says of each what it means and what to do, and how often it is wrong.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,7 +41,7 @@ class Seen:
     def models(self) -> ModelRegistry:
         return ModelRegistry(self.store)
 
-    def calibration(self) -> Calibration:
+    def calibration(self) -> "Calibration":
         from laps.calibration import Calibration
 
         calibration_id = self.release().require(CALIBRATION, self.hour.camera)

@@ -92,7 +92,7 @@ RATE = Rule("rate", "segments", "Whether there are as many primitives a minute a
 CODES = Rule("codes", "segments", "Whether primitives fall into few codes, measured by the tokenizer's training.")
 THRESHOLDS = Rule("thresholds", "segments", "Whether rest and motion still lie where the calibration found them.")
 CLUSTERS = Rule("clusters", "cluster_assignments", "Whether primitives lie where the clusters were fitted.")
-NIGHT = Rule("night", "catalog", "Whether the hours of the day before are complete.")
+NIGHT = Rule("night", "landing_zone", "Whether the hours of the day before are complete.")
 
 RULES = (COVERAGE, TRACKING, VALUES, RATE, CODES, THRESHOLDS, CLUSTERS, NIGHT)
 

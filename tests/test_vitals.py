@@ -170,6 +170,12 @@ def test_the_night_is_named_by_what_is_missing() -> None:
     assert "8 hours of cam1 are not complete (00:00" in verdict.said and "cam2 has no footage" in verdict.said
 
 
+def test_every_rule_has_its_section_in_the_docs() -> None:
+    docs = (Path(__file__).parent.parent / "docs" / "alarms.md").read_text(encoding="utf-8")
+    for rule in vitals.RULES:
+        assert f"\n### {rule.name}\n" in docs and f"| [{rule.name}](#{rule.name}) | `{rule.table}` |" in docs
+
+
 # --- what is usual, from the store --------------------------------------------------------------------------------
 
 
