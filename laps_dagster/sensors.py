@@ -1,9 +1,22 @@
-"""Keeping Dagster's list of cameras equal to the store's."""
+"""The landing zone: new files become recordings, their cameras partitions, and their hours runs."""
+
+from __future__ import annotations
+
+import json
 
 import dagster as dg
 
-from assets.partitions import CAMERAS
+from assets.partitions import CAMERAS, multi_partition_key
+from laps.timegrid import CameraHour, now_ns
+from laps_dagster.hour_runs import THEN, hours_under_way
+from laps_dagster.jobs import observe
+from laps_dagster.settings import sensors_status
+from laps_dagster.stages import OBSERVE, OutOfDate
 from resources.configured import RecordingsResource, StoreResource
+from resources.landing import Look
+
+HOURS_A_LOOK = 100
+_NAMED_FILES = 20
 
 
 def add_cameras(instance: dg.DagsterInstance, names: list[str]) -> list[str]:
@@ -23,5 +36,73 @@ def add_cameras(instance: dg.DagsterInstance, names: list[str]) -> list[str]:
 def new_cameras(
     context: dg.SensorEvaluationContext, store: StoreResource, recordings: RecordingsResource
 ) -> dg.SkipReason:
-    new = add_cameras(context.instance, recordings.open(store.open()).cameras())
+    known = context.instance.get_dynamic_partitions(CAMERAS)
+    new = add_cameras(context.instance, recordings.open(store.open()).cameras(besides=known))
     return dg.SkipReason(f"added {', '.join(new)}" if new else "no new cameras")
+
+
+@dg.sensor(
+    job=observe,
+    minimum_interval_seconds=30,
+    default_status=sensors_status(),
+    description="Registers new and changed files of the landing zone, makes their cameras partitions, and requests "
+    "the observe stage of the hours that they touch, old ones too, as soon as an hour is over and quiet. "
+    "`later_stages` goes on from there. A file that is still being written is left; one that cannot be used is "
+    "quarantined with its reason, and the others go on. An hour is requested once for each state of its recordings, "
+    "and only while a release is current.",
+)
+def landing_files(
+    context: dg.SensorEvaluationContext, store: StoreResource, recordings: RecordingsResource
+) -> dg.SensorResult:
+    files = store.open()
+    zone = recordings.watch(files)
+    # The cursor: a listing after which nothing was left to do, and what the last evaluation requested. Only now is it
+    # certain that those runs were made: a daemon that died in between requests them again, under the same keys.
+    cursor = json.loads(context.cursor or "{}")
+    look = zone.look(cursor.get("idle", ""))
+    if look.missing or look.digest == cursor.get("idle"):
+        return _result(str(look), cursor)
+    _tell(context, look)
+    add_cameras(context.instance, sorted({zone.recordings.camera_of(uri) for uri in look.registered}))
+    release = store.models().current_name()
+    requested: dict[CameraHour, str] = {}
+    if release is not None:
+        ready = zone.ready_hours(now_ns(), HOURS_A_LOOK)
+        asked = cursor.get("asked", {})
+        confirmed = {hour for hour, state in ready.items() if asked.get(hour.key) == state}
+        open_hours = [hour for hour in ready if hour not in confirmed]
+        due = OutOfDate(files, release, zone.registrations(open_hours), by_day=True).hours(OBSERVE, open_hours)
+        zone.done_with(confirmed.union(open_hours).difference(due))
+        busy = hours_under_way(context.instance, observe.name)
+        requested = {hour: ready[hour] for hour in due if hour not in busy}
+        add_cameras(context.instance, sorted({hour.camera for hour in requested}))
+    said = str(look)
+    if zone.seen.hours:
+        waiting = f"{len(zone.seen.hours)} hours wait"
+        said += f"; {waiting} until they are over and quiet" if release else f"; {waiting}: no release is current, and "
+        said += "" if release else "`laps backfill` makes the first"
+    cursor = {"asked": {hour.key: state for hour, state in requested.items()}}
+    if zone.is_idle:
+        cursor["idle"] = look.digest
+    requests = [
+        dg.RunRequest(
+            run_key=f"observe {hour.key} {state}",
+            partition_key=multi_partition_key(hour),
+            tags={THEN: "segment"},
+        )
+        for hour, state in requested.items()
+    ]
+    return dg.SensorResult(run_requests=requests, cursor=json.dumps(cursor)) if requests else _result(said, cursor)
+
+
+def _result(said: str, cursor: dict[str, object]) -> dg.SensorResult:
+    return dg.SensorResult(skip_reason=said, cursor=json.dumps(cursor))
+
+
+def _tell(context: dg.SensorEvaluationContext, look: Look) -> None:
+    """Name in the tick's log what a person may want to look into."""
+    for what, named in (("quarantined", look.quarantined), ("refused", look.refused)):
+        for uri, reason in list(named.items())[:_NAMED_FILES]:
+            context.log.warning(f"{what} {uri}: {reason}")
+    for uri in look.vanished[:_NAMED_FILES]:
+        context.log.warning(f"vanished {uri}: what was made from it stays, and it cannot be made again")
