@@ -26,7 +26,8 @@ from assets.visual_features import visual_features
 from assets.vla_dataset import vla_dataset
 from laps_dagster.executor import identified_process
 from laps_dagster.jobs import JOBS
-from laps_dagster.sensors import new_cameras
+from laps_dagster.nightly import later_stages, nightly, plan_night
+from laps_dagster.sensors import landing_files, new_cameras
 from resources.configured import default_resources
 
 ASSETS = (
@@ -54,8 +55,9 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=table_checks,
-        jobs=JOBS,
-        sensors=[new_cameras],
+        jobs=[*JOBS, plan_night],
+        schedules=[nightly],
+        sensors=[new_cameras, landing_files, later_stages],
         resources={**default_resources(), **(resources or {})},
         executor=identified_process,
     )

@@ -159,9 +159,7 @@ def test_one_bad_file_stops_no_other(landing: Path, video: Path) -> None:
     assert zone(landing).look().registered == []
 
 
-def test_what_was_refused_is_tried_again_later(
-    landing: Path, video: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_refused_is_tried_again_later(landing: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     land(video, landing, "20260105T051000Z.mp4")
     assert len(zone(landing).look().refused) == 1
     assert not zone(landing).is_idle

@@ -1,0 +1,173 @@
+"""Two releases side by side: what a person looks at before one of them takes the other's place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from laps.errors import NotProcessedError
+from laps.tables import CLUSTER_ASSIGNMENTS, SEGMENTS
+from laps.timegrid import CameraHour
+from resources.models import CLUSTER_MODEL, TOKENIZER, ModelRegistry, Release
+from resources.reporting import calibrations, read_scores
+from resources.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Numbers of clusters of primitives that have none.
+NONE = -1
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The primitives of one camera in one release, by start.
+
+    Attributes:
+        segment_ids: one for each.
+        starts, stops: int64[n], sample numbers, half-open.
+        clusters: int64[n], :data:`NONE` where it has no cluster.
+    """
+
+    segment_ids: list[str]
+    starts: np.ndarray
+    stops: np.ndarray
+    clusters: np.ndarray
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How many primitives two releases have in common, over the hours that both have cut.
+
+    Attributes:
+        hours: those hours.
+        before, after: primitives of the one and of the other.
+        same: such as share more than half of their time (intersection over union).
+        clustered: of these, such as have a cluster in both.
+        same_cluster: of these, such as have the same cluster number.
+    """
+
+    hours: int
+    before: int
+    after: int
+    same: int
+    clustered: int
+    same_cluster: int
+
+
+def common_hours(store: Store, release: Release, other: Release) -> list[CameraHour]:
+    """The hours that both releases have cut, in order."""
+    have = set(store.partitions(SEGMENTS, other.name))
+    return [hour for hour in store.partitions(SEGMENTS, release.name) if hour in have]
+
+
+def read_cut(store: Store, release: Release, hours: Iterable[CameraHour]) -> Cut:
+    """The primitives of a camera's hours with their clusters, as far as they have any."""
+    import numpy as np
+
+    rows: list[tuple[int, int, str]] = []
+    clusters: dict[str, int] = {}
+    for hour in hours:
+        cut = store.read_partition(SEGMENTS, hour, release.name, ["segment_id", "start_sample", "end_sample"])
+        columns = (cut["start_sample"].to_pylist(), cut["end_sample"].to_pylist(), cut["segment_id"].to_pylist())
+        rows += zip(*columns, strict=True)
+        try:
+            assigned = store.read_partition(CLUSTER_ASSIGNMENTS, hour, release.name, ["segment_id", "cluster_id"])
+        except NotProcessedError:
+            continue
+        clusters.update(zip(assigned["segment_id"].to_pylist(), assigned["cluster_id"].to_pylist(), strict=True))
+    rows.sort()
+    return Cut(
+        segment_ids=[segment_id for _, _, segment_id in rows],
+        starts=np.array([start for start, _, _ in rows], np.int64),
+        stops=np.array([stop for _, stop, _ in rows], np.int64),
+        clusters=np.array([clusters.get(segment_id, NONE) for _, _, segment_id in rows], np.int64),
+    )
+
+
+def earlier_numbers(store: Store, release: Release, current: Release) -> dict[str, int]:
+    """For primitives of a release the cluster that the same action has in the current one, by segment id.
+
+    So clusters keep their numbers when the tokenizer changes and embeddings cannot be compared.
+    """
+    from laps.same_primitives import partners
+
+    numbers: dict[str, int] = {}
+    for hours in _by_camera(common_hours(store, release, current)):
+        mine, theirs = read_cut(store, release, hours), read_cut(store, current, hours)
+        found = partners(mine.starts, mine.stops, theirs.starts, theirs.stops)
+        for segment_id, place in zip(mine.segment_ids, found.tolist(), strict=True):
+            if place >= 0 and theirs.clusters[place] != NONE:
+                numbers[segment_id] = int(theirs.clusters[place])
+    return numbers
+
+
+def kept(store: Store, release: Release, current: Release) -> Kept:
+    """How many of the current release's primitives another one has, and in the same cluster."""
+    from laps.same_primitives import partners
+
+    hours = common_hours(store, release, current)
+    before = after = same = clustered = same_cluster = 0
+    for of_camera in _by_camera(hours):
+        mine, theirs = read_cut(store, release, of_camera), read_cut(store, current, of_camera)
+        found = partners(theirs.starts, theirs.stops, mine.starts, mine.stops)
+        pairs = [
+            (int(theirs.clusters[place]), int(mine.clusters[partner]))
+            for place, partner in enumerate(found.tolist())
+            if partner >= 0
+        ]
+        both = [(one, other) for one, other in pairs if NONE not in (one, other)]
+        before, after = before + len(theirs.starts), after + len(mine.starts)
+        same, clustered = same + len(pairs), clustered + len(both)
+        same_cluster += sum(one == other for one, other in both)
+    return Kept(len(hours), before, after, same, clustered, same_cluster)
+
+
+def compare(store: Store, release: Release, current: Release) -> list[tuple[str, str, str]]:
+    """The figures of two releases in words: name, of the current one, of the other."""
+    rows = [("release", current.name, release.name)]
+    pair = (current, release)
+    rows.append(("tokenizer", *(one.tokenizer or "-" for one in pair)))
+    rows.append(("code perplexity of the tokenizer", *(_perplexity(store, one) for one in pair)))
+    thresholds = [calibrations(store, one) for one in pair]
+    for camera in sorted({*thresholds[0], *thresholds[1]}):
+        said = [
+            f"{found[camera].settings.theta_on:.4g}{'' if found[camera].ok else ' (failed)'}" if camera in found else "-"
+            for found in thresholds
+        ]
+        rows.append((f"theta_on of {camera}", said[0], said[1]))
+    rows.append(("clusters", *(_clusters(store, one) for one in pair)))
+    scores = [read_scores(store, one) for one in pair]
+    for name, title in (("icss", "ICSS"), ("baseline", "ICSS of random pairs"), ("silhouette", "silhouette")):
+        said = [f"{found[name]:.3f}" if name in found else "-" for found in scores]
+        rows.append((title, said[0], said[1]))
+    found = kept(store, release, current)
+    rows.append((f"primitives in the {found.hours} hours that both have", str(found.before), str(found.after)))
+    rows.append(("primitives that both have (IoU > 0.5)", _share(found.same, found.before), _share(found.same, found.after)))
+    rows.append(("of these, with the same cluster number", "-", _share(found.same_cluster, found.clustered)))
+    return rows
+
+
+def _by_camera(hours: list[CameraHour]) -> list[list[CameraHour]]:
+    return [[hour for hour in hours if hour.camera == camera] for camera in sorted({hour.camera for hour in hours})]
+
+
+def _perplexity(store: Store, release: Release) -> str:
+    path = f"models/{TOKENIZER}/{release.tokenizer}/training.json"
+    if release.tokenizer is None or not store.exists(path):
+        return "-"
+    quality = store.read_json(path).get("quality", {})
+    return f"{quality['perplexity']:.0f}" if quality.get("perplexity") is not None else "-"
+
+
+def _clusters(store: Store, release: Release) -> str:
+    from laps.clustering import ClusterModel
+
+    if release.cluster_model is None:
+        return "-"
+    return str(ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.cluster_model)).k)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole} ({100 * part / whole:.0f}%)" if whole else "-"
