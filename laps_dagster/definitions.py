@@ -28,6 +28,7 @@ from laps_dagster.executor import identified_process
 from laps_dagster.jobs import JOBS
 from laps_dagster.nightly import later_stages, nightly, plan_night
 from laps_dagster.sensors import landing_files, new_cameras
+from laps_dagster.weekly import fill_draft, weekly
 from resources.configured import default_resources
 
 ASSETS = (
@@ -55,8 +56,8 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=table_checks,
-        jobs=[*JOBS, plan_night],
-        schedules=[nightly],
+        jobs=[*JOBS, plan_night, fill_draft],
+        schedules=[nightly, weekly],
         sensors=[new_cameras, landing_files, later_stages],
         resources={**default_resources(), **(resources or {})},
         executor=identified_process,

@@ -16,6 +16,8 @@ from resources.store import Store
 if TYPE_CHECKING:
     import numpy as np
 
+    from laps.calibration import Calibration
+
 # Numbers of clusters of primitives that have none.
 NONE = -1
 
@@ -126,27 +128,31 @@ def kept(store: Store, release: Release, current: Release) -> Kept:
 
 def compare(store: Store, release: Release, current: Release) -> list[tuple[str, str, str]]:
     """The figures of two releases in words: name, of the current one, of the other."""
-    rows = [("release", current.name, release.name)]
     pair = (current, release)
-    rows.append(("tokenizer", *(one.tokenizer or "-" for one in pair)))
-    rows.append(("code perplexity of the tokenizer", *(_perplexity(store, one) for one in pair)))
     thresholds = [calibrations(store, one) for one in pair]
-    for camera in sorted({*thresholds[0], *thresholds[1]}):
-        said = [
-            f"{found[camera].settings.theta_on:.4g}{'' if found[camera].ok else ' (failed)'}" if camera in found else "-"
-            for found in thresholds
-        ]
-        rows.append((f"theta_on of {camera}", said[0], said[1]))
-    rows.append(("clusters", *(_clusters(store, one) for one in pair)))
     scores = [read_scores(store, one) for one in pair]
-    for name, title in (("icss", "ICSS"), ("baseline", "ICSS of random pairs"), ("silhouette", "silhouette")):
-        said = [f"{found[name]:.3f}" if name in found else "-" for found in scores]
-        rows.append((title, said[0], said[1]))
     found = kept(store, release, current)
-    rows.append((f"primitives in the {found.hours} hours that both have", str(found.before), str(found.after)))
-    rows.append(("primitives that both have (IoU > 0.5)", _share(found.same, found.before), _share(found.same, found.after)))
-    rows.append(("of these, with the same cluster number", "-", _share(found.same_cluster, found.clustered)))
-    return rows
+    figures: list[tuple[str, list[str]]] = [
+        ("release", [one.name for one in pair]),
+        ("tokenizer", [one.tokenizer or "-" for one in pair]),
+        ("code perplexity of the tokenizer", [_perplexity(store, one) for one in pair]),
+    ]
+    figures += [
+        (f"theta_on of {camera}", [_threshold(of_release.get(camera)) for of_release in thresholds])
+        for camera in sorted({*thresholds[0], *thresholds[1]})
+    ]
+    figures.append(("clusters", [_clusters(store, one) for one in pair]))
+    figures += [
+        (title, [f"{of_release[name]:.3f}" if name in of_release else "-" for of_release in scores])
+        for name, title in (("icss", "ICSS"), ("baseline", "ICSS of random pairs"), ("silhouette", "silhouette"))
+    ]
+    shares = [_share(found.same, whole) for whole in (found.before, found.after)]
+    figures += [
+        (f"primitives in the {found.hours} hours that both have", [str(found.before), str(found.after)]),
+        ("of these, such as the other has too (IoU > 0.5)", shares),
+        ("of these, with the same cluster number", [_share(found.same_cluster, found.clustered)] * 2),
+    ]
+    return [(figure, there, here) for figure, (there, here) in figures]
 
 
 def _by_camera(hours: list[CameraHour]) -> list[list[CameraHour]]:
@@ -167,6 +173,12 @@ def _clusters(store: Store, release: Release) -> str:
     if release.cluster_model is None:
         return "-"
     return str(ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.cluster_model)).k)
+
+
+def _threshold(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return "-"
+    return f"{calibration.settings.theta_on:.4g}{'' if calibration.ok else ' (not found well)'}"
 
 
 def _share(part: int, whole: int) -> str:

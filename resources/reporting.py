@@ -269,7 +269,9 @@ def render_report(store: Store, release: Release, surveyed: Survey | None = None
     """
     from laps.report import build_report
     from resources.catalog import open_catalog
+    from resources.comparison import compare  # it stands on this module
 
+    current = ModelRegistry(store).current()
     found = calibrations(store, release)
     thresholds = {
         camera: {
@@ -289,6 +291,7 @@ def render_report(store: Store, release: Release, surveyed: Survey | None = None
             map_points=_map_points(store, release, surveyed),
             energy={camera: _smoothed(store, release, calibration) for camera, calibration in found.items()},
             scores=read_scores(store, release),
+            comparison=compare(store, release, current) if current and current.name != release.name else [],
             missing=[hour.key for hour in missing_hours(store, release)],
             settings=_settings(store, release, found),
         )

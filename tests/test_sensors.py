@@ -92,6 +92,7 @@ class Daemon:
         """The new runs as ``job partition``; one that dies has evaluated, and made no run and kept no cursor."""
         # A real context gets its instance by reference, and looks up the cameras in it.
         with dg.build_sensor_context(
+            self.instance,
             instance_ref=self.instance.get_ref(),
             cursor=self.cursor,
             sensor_name=self.sensor.name,
@@ -139,7 +140,8 @@ def report(instance: dg.DagsterInstance, found: dg.DagsterRun, kind: dg.DagsterE
 
     data = JobFailureData(None, failure_reason=RunFailureReason.UNKNOWN) if kind.value.endswith("FAILURE") else None
     event = DagsterEvent(kind.value, found.job_name, event_specific_data=data)
-    instance.report_dagster_event(event, found.run_id)
+    # Without the event log, which is a database of its own for each run.
+    instance.run_storage.handle_run_event(found.run_id, event, datetime.now(UTC))
 
 
 def write(stage: Stage, hour: str) -> None:
