@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ Ranges = tuple[np.ndarray, np.ndarray]
 def cuts(draw: st.DrawFn) -> Ranges:
     """Ranges one after the other, with or without gaps."""
     edges = sorted(draw(st.sets(st.integers(0, 60), max_size=20)))
-    pairs = [pair for pair in zip(edges, edges[1:], strict=False) if draw(st.booleans())]
+    pairs = [pair for pair in pairwise(edges) if draw(st.booleans())]
     return np.array([a for a, _ in pairs], np.int64), np.array([b for _, b in pairs], np.int64)
 
 
