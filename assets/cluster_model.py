@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.plots import scatter_plot
+from assets.retries import tried_again
 from assets.specs import MODELS, describe, picture
 from laps.errors import NotProcessedError
 from laps.tables import SEGMENT_EMBEDDINGS
@@ -42,6 +43,7 @@ class Clustering(dg.Config):
     deps=["segment_embeddings"],
     **describe(__doc__, group=MODELS, kinds={"scikitlearn"}),
 )
+@tried_again
 def cluster_model(
     context: dg.AssetExecutionContext, config: Clustering, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:

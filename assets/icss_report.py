@@ -12,6 +12,7 @@ metadata and the report also show its figures beside the current one's.
 import dagster as dg
 from pydantic import Field
 
+from assets.retries import tried_again
 from assets.specs import PUBLISH, describe
 from laps.tables import CLUSTERS
 from resources.configured import StoreResource
@@ -41,6 +42,7 @@ class ReportSettings(dg.Config):
     ],
     **describe(__doc__, group=PUBLISH, kinds={"parquet", "html"}, table=CLUSTERS),
 )
+@tried_again
 def icss_report(
     context: dg.AssetExecutionContext, config: ReportSettings, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
+from assets.retries import tried_again
 from assets.specs import OBSERVE, describe
 from laps.tables import KEYFRAMES, KEYPOINT_TRACKS, RAW_VIDEO
 from resources.configured import RecordingsResource, StoreResource, TrackerResource
@@ -36,6 +37,7 @@ from resources.settings import store_grid
         ),
     ],
 )
+@tried_again
 def keypoint_tracks(
     context: dg.AssetExecutionContext,
     store: StoreResource,

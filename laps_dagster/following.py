@@ -12,8 +12,8 @@ import dagster as dg
 from assets.partitions import multi_partition_key
 from laps.tables import LATENT_STREAM
 from laps.timegrid import CameraHour, now_ns
-from laps_dagster.hour_runs import NIGHT, THEN, hour_of, hours_under_way
-from laps_dagster.jobs import observe, segment
+from laps_dagster.hour_runs import NIGHT, THEN, hour_of, hours_being_observed, observes
+from laps_dagster.jobs import segment
 from resources.models import Release
 from resources.store import Store
 
@@ -55,7 +55,6 @@ class Follower:
         """Let the hours wait that observe runs made due which ended well since the last time."""
         ended = instance.get_run_records(
             dg.RunsFilter(
-                job_name=observe.name,
                 statuses=[dg.DagsterRunStatus.SUCCESS],
                 tags={THEN: segment.name},
                 updated_after=datetime.fromtimestamp(self.after_s - _OVERLAP_S, UTC),
@@ -65,7 +64,7 @@ class Follower:
         )
         for record in ended:
             run, when = record.dagster_run, record.update_timestamp.replace(tzinfo=UTC).timestamp()
-            if run.run_id in self.taken:
+            if run.run_id in self.taken or not observes(run):
                 continue
             self.taken[run.run_id] = when
             self.after_s = max(self.after_s, when)
@@ -84,7 +83,7 @@ class Follower:
         """Request the segment runs whose turn it is; they and hours that cannot be cut are taken off the list."""
         if not self.waiting:
             return
-        busy = hours_under_way(instance, observe.name)
+        busy = hours_being_observed(instance)
         uncalibrated: set[str] = set()
         for hour in sorted(map(CameraHour.parse, self.waiting)):
             if {hour, hour.previous} & busy:

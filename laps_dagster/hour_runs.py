@@ -1,7 +1,7 @@
 """Runs of camera hours as the instance knows them: which hour, which stage comes then, which are under way.
 
-Two tags say what a run belongs to. An observe run with ``laps/then: segment`` is followed by the segment stage of its
-hour and of the one after; those of a night carry ``laps/night``, the id of the run that planned it.
+Two tags say what a run belongs to. One that observes and has ``laps/then: segment`` is followed by the segment stage of
+its hour and of the one after; those of a night carry ``laps/night``, the id of the run that planned it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dagster as dg
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARTITION_NAME_TAG, WILL_RETRY_TAG  # not public
 
 from laps.timegrid import CameraHour
+from laps_dagster.jobs import observe
 
 THEN = "laps/then"
 NIGHT = "laps/night"
@@ -34,7 +35,13 @@ def is_over(run: dg.DagsterRun) -> bool:
     return run.is_finished and not waits
 
 
-def hours_under_way(instance: dg.DagsterInstance, job: str) -> set[CameraHour]:
-    """The hours for which a run of a job is queued or running."""
-    runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED))
-    return {hour_of(run) for run in runs if PARTITION_NAME_TAG in run.tags}
+def observes(run: dg.DagsterRun) -> bool:
+    """Whether a run makes the latent stream of an hour: of the job ``observe``, or part of a backfill of assets."""
+    if PARTITION_NAME_TAG not in run.tags:
+        return False
+    return run.job_name == observe.name or dg.AssetKey("latent_stream") in (run.asset_selection or ())
+
+
+def hours_being_observed(instance: dg.DagsterInstance) -> set[CameraHour]:
+    """The hours for which a run that observes them is queued or running."""
+    return {hour_of(run) for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)) if observes(run)}

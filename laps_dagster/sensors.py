@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.partitions import CAMERAS, multi_partition_key
 from laps.timegrid import CameraHour, now_ns
-from laps_dagster.hour_runs import THEN, hours_under_way
+from laps_dagster.hour_runs import THEN, hours_being_observed
 from laps_dagster.jobs import observe
 from laps_dagster.settings import sensors_status
 from laps_dagster.stages import OBSERVE, OutOfDate
@@ -73,7 +73,7 @@ def landing_files(
         open_hours = [hour for hour in ready if hour not in confirmed]
         due = OutOfDate(files, release, zone.registrations(open_hours), by_day=True).hours(OBSERVE, open_hours)
         zone.done_with(confirmed.union(open_hours).difference(due))
-        busy = hours_under_way(context.instance, observe.name)
+        busy = hours_being_observed(context.instance)
         requested = {hour: ready[hour] for hour in due if hour not in busy}
         add_cameras(context.instance, sorted({hour.camera for hour in requested}))
     said = str(look)

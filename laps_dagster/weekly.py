@@ -92,7 +92,11 @@ def draft_release(context: dg.OpExecutionContext, config: Draft, store: StoreRes
     )
 
 
-@dg.job(description="Fill a draft release with models of its own and compare it with the current one.")
+@dg.job(
+    description="Fill a draft release with models of its own and compare it with the current one.",
+    # The instance's limit is for the runs of an hour.
+    tags={"dagster/max_runtime": str(48 * 3600)},
+)
 def fill_draft() -> None:
     draft_release()
 
