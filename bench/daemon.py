@@ -3,9 +3,9 @@
     python -m bench.daemon
 
 In a temporary folder: a minute of the simulated workstation is recorded and a small release made from it, which takes
-a few minutes. Then ``dagster-daemon`` runs with all sensors on, and a second minute, a day later, drops into the landing
-zone. When its hour has clusters, a night is planned for its day, and the report waited for. Prints seconds since the
-file dropped. Exits with 1 when something does not come in ten minutes.
+a few minutes. Then ``dagster-daemon`` runs with all sensors on, and a second minute, a day later, drops into the
+landing zone. When its hour has clusters, a night is planned for its day, and the report waited for. Prints seconds
+since the file dropped. Exits with 1 when something does not come in ten minutes.
 """
 
 from __future__ import annotations

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from laps.errors import NotProcessedError
 from laps.tables import CLUSTER_ASSIGNMENTS, SEGMENTS
 from laps.timegrid import CameraHour
 from resources.models import CLUSTER_MODEL, TOKENIZER, ModelRegistry, Release
@@ -24,7 +22,7 @@ NONE = -1
 
 @dataclass(frozen=True)
 class Cut:
-    """The primitives of one camera in one release, by start.
+    """The primitives of an hour in one release, by start.
 
     Attributes:
         segment_ids: one for each.
@@ -64,27 +62,22 @@ def common_hours(store: Store, release: Release, other: Release) -> list[CameraH
     return [hour for hour in store.partitions(SEGMENTS, release.name) if hour in have]
 
 
-def read_cut(store: Store, release: Release, hours: Iterable[CameraHour]) -> Cut:
-    """The primitives of a camera's hours with their clusters, as far as they have any."""
+def read_cut(store: Store, release: Release, hour: CameraHour) -> Cut:
+    """The primitives of an hour with their clusters, as far as they have any."""
     import numpy as np
 
-    rows: list[tuple[int, int, str]] = []
+    cut = store.read_partition(SEGMENTS, hour, release.name, ["segment_id", "start_sample", "end_sample"])
+    cut = cut.sort_by("start_sample")
     clusters: dict[str, int] = {}
-    for hour in hours:
-        cut = store.read_partition(SEGMENTS, hour, release.name, ["segment_id", "start_sample", "end_sample"])
-        columns = (cut["start_sample"].to_pylist(), cut["end_sample"].to_pylist(), cut["segment_id"].to_pylist())
-        rows += zip(*columns, strict=True)
-        try:
-            assigned = store.read_partition(CLUSTER_ASSIGNMENTS, hour, release.name, ["segment_id", "cluster_id"])
-        except NotProcessedError:
-            continue
-        clusters.update(zip(assigned["segment_id"].to_pylist(), assigned["cluster_id"].to_pylist(), strict=True))
-    rows.sort()
+    if store.has_partition(CLUSTER_ASSIGNMENTS, hour, release.name):
+        assigned = store.read_partition(CLUSTER_ASSIGNMENTS, hour, release.name, ["segment_id", "cluster_id"])
+        clusters = dict(zip(assigned["segment_id"].to_pylist(), assigned["cluster_id"].to_pylist(), strict=True))
+    segment_ids = cut["segment_id"].to_pylist()
     return Cut(
-        segment_ids=[segment_id for _, _, segment_id in rows],
-        starts=np.array([start for start, _, _ in rows], np.int64),
-        stops=np.array([stop for _, stop, _ in rows], np.int64),
-        clusters=np.array([clusters.get(segment_id, NONE) for _, _, segment_id in rows], np.int64),
+        segment_ids=segment_ids,
+        starts=cut["start_sample"].to_numpy(),
+        stops=cut["end_sample"].to_numpy(),
+        clusters=np.array([clusters.get(segment_id, NONE) for segment_id in segment_ids], np.int64),
     )
 
 
@@ -96,8 +89,8 @@ def earlier_numbers(store: Store, release: Release, current: Release) -> dict[st
     from laps.same_primitives import partners
 
     numbers: dict[str, int] = {}
-    for hours in _by_camera(common_hours(store, release, current)):
-        mine, theirs = read_cut(store, release, hours), read_cut(store, current, hours)
+    for hour in common_hours(store, release, current):
+        mine, theirs = read_cut(store, release, hour), read_cut(store, current, hour)
         found = partners(mine.starts, mine.stops, theirs.starts, theirs.stops)
         for segment_id, place in zip(mine.segment_ids, found.tolist(), strict=True):
             if place >= 0 and theirs.clusters[place] != NONE:
@@ -106,19 +99,19 @@ def earlier_numbers(store: Store, release: Release, current: Release) -> dict[st
 
 
 def kept(store: Store, release: Release, current: Release) -> Kept:
-    """How many of the current release's primitives another one has, and in the same cluster."""
+    """How many of the current release's primitives another one has, and in the same cluster.
+
+    Hour by hour: one that the two releases count to different hours is not found again.
+    """
     from laps.same_primitives import partners
 
     hours = common_hours(store, release, current)
     before = after = same = clustered = same_cluster = 0
-    for of_camera in _by_camera(hours):
-        mine, theirs = read_cut(store, release, of_camera), read_cut(store, current, of_camera)
+    for hour in hours:
+        mine, theirs = read_cut(store, release, hour), read_cut(store, current, hour)
         found = partners(theirs.starts, theirs.stops, mine.starts, mine.stops)
-        pairs = [
-            (int(theirs.clusters[place]), int(mine.clusters[partner]))
-            for place, partner in enumerate(found.tolist())
-            if partner >= 0
-        ]
+        there = found >= 0
+        pairs = list(zip(theirs.clusters[there].tolist(), mine.clusters[found[there]].tolist(), strict=True))
         both = [(one, other) for one, other in pairs if NONE not in (one, other)]
         before, after = before + len(theirs.starts), after + len(mine.starts)
         same, clustered = same + len(pairs), clustered + len(both)
@@ -153,10 +146,6 @@ def compare(store: Store, release: Release, current: Release) -> list[tuple[str,
         ("of these, with the same cluster number", [_share(found.same_cluster, found.clustered)] * 2),
     ]
     return [(figure, there, here) for figure, (there, here) in figures]
-
-
-def _by_camera(hours: list[CameraHour]) -> list[list[CameraHour]]:
-    return [[hour for hour in hours if hour.camera == camera] for camera in sorted({hour.camera for hour in hours})]
 
 
 def _perplexity(store: Store, release: Release) -> str:
