@@ -15,7 +15,7 @@ from laps_dagster.stages import OBSERVE, OutOfDate
 from resources.configured import RecordingsResource, StoreResource
 from resources.landing import Look
 
-HOURS_A_LOOK = 100
+HOURS_A_LOOK = 50
 _NAMED_FILES = 20
 
 

@@ -12,10 +12,13 @@ import pytest
 import resources.landing
 from laps.errors import StoreError
 from laps.timegrid import HOUR_NS, CameraHour, parse_utc
-from resources.landing import LandingZone
+from resources.landing import LandingZone, Look
 from resources.recordings import Recordings
 from resources.store import Store
+from tests.s3 import S3, s3, s3_server
 from tests.videos import write_video
+
+__all__ = ["s3", "s3_server"]
 
 FIVE = parse_utc("2026-01-05T05:00:00Z")
 LATER = parse_utc("2026-01-06T00:00:00Z")
@@ -214,6 +217,32 @@ def test_a_network_that_is_down_ends_the_look_and_a_single_file_does_not(
         os.utime(file, (5, 5))
     with pytest.raises(ConnectionError):
         zone(landing).look()
+
+
+def test_objects_appear_whole_and_are_listed_and_nothing_more(
+    s3: S3, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
+    store = Store(f"{s3.url}/store")
+    recordings = Recordings(store, f"{s3.url}/landing")
+
+    def look(known_digest: str = "") -> Look:
+        return LandingZone(Recordings(store, f"{s3.url}/landing"), stable_s=30.0).look(known_digest)
+
+    def put(name: str, content: bytes) -> None:
+        Store(recordings.landing).write_bytes(f"cam1/{name}", content)
+
+    put("20260105T051000Z.mp4", video.read_bytes())
+    first = look()
+    assert first.registered == [f"{recordings.landing}/cam1/20260105T051000Z.mp4"]
+    s3.proxy.reset()
+    assert look(first.digest).registered == []
+    assert {request.method for request in s3.proxy.requests} <= {"GET", "HEAD"}
+    assert not any("mp4" in request.path for request in s3.proxy.requests), "listed, and not opened"
+    put("20260105T051000Z.mp4.json", json.dumps({"start": "2026-01-05T07:10:00Z"}).encode())
+    assert len(look(first.digest).registered) == 1
+    (row,) = [row for row in recordings.of_camera("cam1") if row["status"] == "ok"]
+    assert (row["start_time"].hour, row["start_source"]) == (7, "sidecar")
 
 
 def test_a_damaged_memory_says_what_to_do(landing: Path) -> None:

@@ -325,6 +325,21 @@ def test_nothing_follows_what_nobody_asked_to_go_on(instance: dg.DagsterInstance
     assert followed.said == "nothing follows"
 
 
+def test_a_backfill_of_assets_is_followed_too(instance: dg.DagsterInstance, followed: Daemon) -> None:
+    assets = frozenset(map(dg.AssetKey, ("raw_video", "latent_stream")))
+    backfill = dg.DagsterRun(
+        "__ASSET_JOB", str(uuid.uuid4()), tags={"dagster/partition": key(5)}, status=STARTED, asset_selection=assets
+    )
+    instance.add_run(backfill)
+    observed(instance, key(4))
+    assert followed.tick() == at(4, job="segment"), "hour 5 is being observed"
+    write(OBSERVE, key(5))
+    tagged = backfill.with_tags({**backfill.tags, THEN: "segment"})._replace(run_id=str(uuid.uuid4()), status=SUCCESS)
+    instance.add_run(tagged)
+    report(instance, backfill, dg.DagsterEventType.RUN_SUCCESS)
+    assert followed.tick() == at(5, job="segment")
+
+
 def test_a_lost_cursor_requests_nothing_twice(instance: dg.DagsterInstance, followed: Daemon) -> None:
     observed(instance, key(5), key(6))
     followed.tick()
