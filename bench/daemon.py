@@ -1,15 +1,17 @@
 """A file drops into the landing zone and the real daemon does the rest: how long until its hour is cut and reported.
 
-    python -m bench.daemon
+    python -m bench.daemon [--week]
 
 In a temporary folder: a minute of the simulated workstation is recorded and a small release made from it, which takes
 a few minutes. Then ``dagster-daemon`` runs with all sensors on, and a second minute, a day later, drops into the
-landing zone. When its hour has clusters, a night is planned for its day, and the report waited for. Prints seconds
-since the file dropped. Exits with 1 when something does not come in ten minutes.
+landing zone. When its hour has clusters, a night is planned for its day, and the report waited for. With ``--week`` the
+weekly job then fills a draft release through the daemon's queue. Prints seconds since the file dropped. Exits with 1
+when something does not come in ten minutes.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -19,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from laps import tables
 from laps.simulation import SCENARIOS, record
@@ -38,11 +41,14 @@ PATIENCE_S = 600.0
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.daemon")
+    parser.add_argument("--week", action="store_true", help="also fill a draft release")
+    week = parser.parse_args().week
     with tempfile.TemporaryDirectory(prefix="laps-daemon-") as folder:
-        return run(Path(folder))
+        return run(Path(folder), week)
 
 
-def run(folder: Path) -> int:
+def run(folder: Path, week: bool) -> int:
     os.environ |= {
         "LAPS_STORE": str(folder / "store"),
         "LAPS_LANDING": str(folder / "landing"),
@@ -66,13 +72,13 @@ def run(folder: Path) -> int:
     with (folder / "daemon.log").open("wb") as log:
         daemon = subprocess.Popen([program, "run", "-m", "laps_dagster.definitions"], stdout=log, stderr=log)
         try:
-            return watch(store, folder / "landing", release.name, log.name)
+            return watch(store, folder / "landing", release.name, log.name, week)
         finally:
             daemon.terminate()
             daemon.wait()
 
 
-def watch(store: Store, landing: Path, release: str, log: str) -> int:
+def watch(store: Store, landing: Path, release: str, log: str, week: bool) -> int:
     """Drop a file and print when its hour has reached each stage."""
     start_ns = FIRST + 24 * HOUR_NS
     hour = CameraHour.of(CAMERA, start_ns)
@@ -91,13 +97,29 @@ def watch(store: Store, landing: Path, release: str, log: str) -> int:
             return 1
     report = f"reports/release={release}/report.html"
     before = store.modified("reports").get(report, 0.0)
-    plan = json.dumps({"ops": {"plan_day": {"config": {"day": DAY}}}})
-    job = ["dagster", "job", "execute", "-m", "laps_dagster.definitions", "-j", "plan_night"]
-    configuration = landing.with_name("night.json")
-    configuration.write_text(plan)
+    launch("plan_night", {"plan_day": {"config": {"day": DAY}}})
+    if not wait("report", lambda: store.modified("reports").get(report, 0.0) > before, began, log):
+        return 1
+    if not week:
+        return 0
+    hours = [f"{CAMERA}|2026-01-05-09:00"]
+    launch("fill_draft", {"draft_release": {"config": {"hours": hours, "preset": "small", "train_minutes": 0.1}}})
+    return (
+        0
+        if wait(
+            "draft with its report", lambda: "reports/release=r2/report.html" in store.modified("reports"), began, log
+        )
+        else 1
+    )
+
+
+def launch(job: str, ops: dict[str, Any]) -> None:
+    """Queue a run, as the UI does; the daemon makes it."""
     program = Path(sys.executable).with_name("dagster")
-    subprocess.run([program, *job[1:], "-c", str(configuration)], check=True, stderr=subprocess.DEVNULL)
-    return 0 if wait("report", lambda: store.modified("reports").get(report, 0.0) > before, began, log) else 1
+    command = [program, "job", "launch", "-m", "laps_dagster.definitions", "-j", job, "--config-json"]
+    subprocess.run(
+        [*command, json.dumps({"ops": ops})], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
 def wait(name: str, reached: Callable[[], bool], began: float, log: str) -> bool:
