@@ -396,8 +396,10 @@ def test_a_late_recording_makes_its_hours_out_of_date_and_nothing_else(
     Recordings(store).register(str(file), "cam1")
     release = ModelRegistry(store).to_read()
     before = store.read_partition(tables.SEGMENTS, CameraHour.parse(f"cam1|{SECOND}"), release.name)
+    # The hour after has the same pictures as before, and a primitive that the late footage leaves open would end in it.
     assert missing() == [
-        *(f"{job} cam1|{hour}" for job in ("observe", "segment") for hour in (SECOND, THIRD)),
+        f"observe cam1|{SECOND}",
+        *(f"segment cam1|{hour}" for hour in (SECOND, THIRD)),
         "publish",
     ]
     after = store.read_partition(tables.SEGMENTS, CameraHour.parse(f"cam1|{SECOND}"), release.name)
