@@ -63,7 +63,7 @@ class Follower:
             ascending=True,
         )
         for record in ended:
-            run, when = record.dagster_run, record.update_timestamp.replace(tzinfo=UTC).timestamp()
+            run, when = record.dagster_run, record.update_timestamp.timestamp()
             if run.run_id in self.taken or not observes(run):
                 continue
             self.taken[run.run_id] = when

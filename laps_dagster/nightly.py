@@ -17,6 +17,7 @@ from pydantic import Field
 from laps.errors import InputError, NotProcessedError
 from laps.timegrid import from_datetime, now_ns
 from laps_dagster.following import Follower, uncalibrated_note
+from laps_dagster.hour_runs import hours_being_observed
 from laps_dagster.jobs import CLOSING_JOBS, observe, segment
 from laps_dagster.nights import open_nights
 from laps_dagster.sensors import add_cameras
@@ -57,9 +58,11 @@ def plan_day(
     ]
     hours = [hour for hour in sorted({*filmed, *(hour.next for hour in filmed)}) if hour.stop_ns <= now_ns()]
     stale = OutOfDate(files, release.name, registrations(register, cameras), by_day=True)
-    to_observe = stale.hours(OBSERVE, hours)
+    # What is being observed right now goes on to the segment stage without the night.
+    busy = hours_being_observed(context.instance)
+    to_observe = [hour for hour in stale.hours(OBSERVE, hours) if hour not in busy]
     # The others follow by themselves: being observed makes an hour and the one after it due.
-    followed = {*to_observe, *(hour.next for hour in to_observe)}
+    followed = {after for hour in (*to_observe, *busy) for after in (hour, hour.next)}
     to_segment = [hour for hour in stale.hours(SEGMENT, hours) if hour not in followed]
     if new := sorted({hour.camera for hour in to_segment} - release.calibrations.keys()):
         context.log.warning(uncalibrated_note(new, release))

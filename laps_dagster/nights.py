@@ -99,7 +99,7 @@ def open_nights(instance: dg.DagsterInstance, job: str) -> list[OpenNight]:
         runs = list(instance.get_runs(dg.RunsFilter(tags={NIGHT: run_id})))
         if any(run.job_name == CLOSING_JOBS[-1].name and is_over(run) for run in runs):
             continue
-        age_s = time.time() - record.create_timestamp.replace(tzinfo=UTC).timestamp()
+        age_s = time.time() - record.create_timestamp.timestamp()
         nights.append(OpenNight(run_id, age_s, _plan(instance, run_id), runs))
     return nights
 

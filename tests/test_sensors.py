@@ -436,6 +436,14 @@ def test_a_night_makes_only_what_is_missing(instance: dg.DagsterInstance, follow
     assert followed.tick() == ["publish"], "the report comes also when nothing was left to make"
 
 
+def test_a_night_leaves_alone_what_is_being_observed(instance: dg.DagsterInstance, followed: Daemon) -> None:
+    land("cam1/20260105T051000Z.mp4")
+    list(Recordings(Store()).scan())
+    run(instance, "observe", key(5), STARTED, {THEN: "segment"})
+    plan(instance)
+    assert followed.tick() == at(6)
+
+
 def test_a_night_ends_even_when_a_run_does_not(
     instance: dg.DagsterInstance, followed: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
