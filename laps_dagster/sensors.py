@@ -14,6 +14,7 @@ from laps_dagster.settings import sensors_status
 from laps_dagster.stages import OBSERVE, OutOfDate
 from resources.configured import RecordingsResource, StoreResource
 from resources.landing import Look
+from resources.settings import first_hour_ns
 
 HOURS_A_LOOK = 50
 _NAMED_FILES = 20
@@ -70,9 +71,11 @@ def landing_files(
         ready = zone.ready_hours(now_ns(), HOURS_A_LOOK)
         asked = cursor.get("asked", {})
         confirmed = {hour for hour, state in ready.items() if asked.get(hour.key) == state}
-        open_hours = [hour for hour in ready if hour not in confirmed]
+        # An hour before the first one is no partition (the store's first hour may be moved).
+        first_ns = first_hour_ns(files.root)
+        open_hours = [hour for hour in ready if hour not in confirmed and hour.start_ns >= first_ns]
         due = OutOfDate(files, release, zone.registrations(open_hours), by_day=True).hours(OBSERVE, open_hours)
-        zone.done_with(confirmed.union(open_hours).difference(due))
+        zone.done_with(ready.keys() - set(due))
         busy = hours_being_observed(context.instance)
         requested = {hour: ready[hour] for hour in due if hour not in busy}
         add_cameras(context.instance, sorted({hour.camera for hour in requested}))

@@ -252,6 +252,18 @@ def test_hours_that_are_made_already_are_not_requested(instance: dg.DagsterInsta
     assert "1 registered" in daemon.said
 
 
+def test_an_hour_that_is_no_partition_any_more_holds_nothing_up(
+    instance: dg.DagsterInstance, release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land("cam1/20260105T051000Z.mp4")
+    land("cam1/20260105T091000Z.mp4")
+    daemon = Daemon(landing_files, instance)
+    daemon.tick(dies=True)
+    monkeypatch.setattr("laps_dagster.sensors.first_hour_ns", lambda _: parse_utc("2026-01-05T09:00:00Z"))
+    assert daemon.tick() == at(9, 10)
+    assert daemon.tick() == [] and daemon.said == "2 files: nothing new"
+
+
 def test_bad_files_are_told_and_the_others_go_on(instance: dg.DagsterInstance, release: str) -> None:
     land("cam1/20260105T051000Z.mp4").with_name("b_20260105T070000Z.mp4").write_text("no video")
     land("Not A Camera/20260105T051000Z.mp4")
