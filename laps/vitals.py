@@ -280,7 +280,7 @@ def night(day: str, incomplete: Mapping[str, Sequence[str]], silent: Sequence[st
         silent: cameras that usually film on this weekday and have no footage of the day.
     """
     problems = [
-        f"{len(hours)} hours of {camera} are not complete ({', '.join(hours[:_NAMED])}"
+        f"{len(hours)} {'hour' if len(hours) == 1 else 'hours'} of {camera} not complete ({', '.join(hours[:_NAMED])}"
         + (", …)" if len(hours) > _NAMED else ")")
         for camera, hours in incomplete.items()
         if hours

@@ -28,6 +28,7 @@ from assets.vla_dataset import vla_dataset
 from laps_dagster.alarms import alarms
 from laps_dagster.executor import identified_process
 from laps_dagster.jobs import JOBS
+from laps_dagster.morning import look_at_night, morning, night
 from laps_dagster.nightly import later_stages, nightly, plan_night
 from laps_dagster.sensors import known_datasets, landing_files, new_cameras
 from laps_dagster.weekly import fill_draft, weekly
@@ -57,9 +58,9 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
     """All definitions; ``resources`` replaces some of the default ones by name."""
     return dg.Definitions(
         assets=ASSETS,
-        asset_checks=[*table_checks, *vital_checks],
-        jobs=[*JOBS, plan_night, fill_draft],
-        schedules=[nightly, weekly],
+        asset_checks=[*table_checks, *vital_checks, night],
+        jobs=[*JOBS, plan_night, fill_draft, look_at_night],
+        schedules=[nightly, weekly, morning],
         sensors=[new_cameras, known_datasets, landing_files, later_stages, alarms],
         resources={**default_resources(), **(resources or {})},
         executor=identified_process,

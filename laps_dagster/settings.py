@@ -46,6 +46,11 @@ def nightly_cron() -> str:
     return f"{_minute_and_hour('LAPS_NIGHTLY_AT', os.environ.get('LAPS_NIGHTLY_AT') or '01:30')} * * *"
 
 
+def morning_cron() -> str:
+    """Cron line of ``LAPS_MORNING_AT`` (HH:MM, default 06:30)."""
+    return f"{_minute_and_hour('LAPS_MORNING_AT', os.environ.get('LAPS_MORNING_AT') or '06:30')} * * *"
+
+
 def weekly_cron() -> str:
     """Cron line of ``LAPS_WEEKLY_AT`` (Day HH:MM, default Sun 04:00)."""
     day, _, time = (os.environ.get("LAPS_WEEKLY_AT") or "Sun 04:00").partition(" ")

@@ -167,7 +167,7 @@ def test_the_night_is_named_by_what_is_missing() -> None:
     assert vitals.night("2026-02-26", {"cam1": []}, []).passed
     verdict = vitals.night("2026-02-26", {"cam1": [f"{hour:02}:00" for hour in range(8)]}, ["cam2"])
     assert not verdict.passed and verdict.severity == "error"
-    assert "8 hours of cam1 are not complete (00:00" in verdict.said and "cam2 has no footage" in verdict.said
+    assert "8 hours of cam1 not complete (00:00" in verdict.said and "cam2 has no footage" in verdict.said
 
 
 def test_every_rule_has_its_section_in_the_docs() -> None:

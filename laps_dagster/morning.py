@@ -1,0 +1,73 @@
+"""The morning: whether the day before is complete, asked when somebody can still do something about it.
+
+The check asks no run and no schedule, only the tables, so it also notices a night that never began. `morning` runs it;
+where it fails, `alarms` tells it.
+"""
+
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from assets.vital_checks import result
+from laps import vitals
+from laps.timegrid import CameraHour
+from laps_dagster.coverage import hour_states
+from laps_dagster.nightly import day_range
+from laps_dagster.settings import morning_cron, night_zone, schedules_status
+from resources.configured import RecordingsResource, StoreResource
+from resources.recordings import Recordings
+from resources.store import Store
+
+_WEEKS, _LEAST_WEEKS = 4, 3
+
+
+def judge_day(store: Store, register: Recordings, day: date, release: str) -> vitals.Verdict:
+    """Whether all hours of a day are complete, and whether every camera filmed that usually does."""
+    incomplete, silent = {}, []
+    for camera in register.cameras():
+        hours = register.hours(camera)
+        filmed = _of_day(hours, day)
+        states = hour_states(store, filmed, release)
+        incomplete[camera] = [state.hour.hour_key for state in states if not state.complete]
+        weeks = [_of_day(hours, day - timedelta(weeks=week)) for week in range(1, _WEEKS + 1)]
+        if not filmed and sum(map(bool, weeks)) >= _LEAST_WEEKS:
+            silent.append(camera)
+    return vitals.night(str(day), incomplete, silent)
+
+
+def _of_day(hours: list[CameraHour], day: date) -> list[CameraHour]:
+    start_ns, stop_ns = day_range(day)
+    return [hour for hour in hours if start_ns < hour.stop_ns and hour.start_ns < stop_ns]
+
+
+@dg.asset_check(
+    asset=vitals.NIGHT.table,
+    name=vitals.NIGHT.name,
+    description=f"{vitals.NIGHT.asks} What it means and what to do: docs/alarms.md#{vitals.NIGHT.name}",
+)
+def night(store: StoreResource, recordings: RecordingsResource) -> dg.AssetCheckResult:
+    files = store.open()
+    release = store.models().current_name()
+    yesterday = datetime.now(ZoneInfo(night_zone())).date() - timedelta(days=1)
+    if release is None:
+        return result(vitals.NIGHT, vitals.too_little("no release is current"))
+    return result(vitals.NIGHT, judge_day(files, recordings.open(files), yesterday, release))
+
+
+look_at_night = dg.define_asset_job(
+    "look_at_night",
+    selection=dg.AssetSelection.checks(night),
+    description="Whether the hours of the day before are complete.",
+)
+
+
+@dg.schedule(
+    job=look_at_night,
+    cron_schedule=morning_cron(),
+    execution_timezone=night_zone(),
+    default_status=schedules_status(),
+    description="Every morning: are the hours of the day before complete? `alarms` tells it where they are not.",
+)
+def morning() -> dg.RunRequest:
+    return dg.RunRequest()

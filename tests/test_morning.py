@@ -1,0 +1,97 @@
+"""In the morning somebody is told of hours of the day before that are not complete, and of cameras that are silent."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets.landing_zone import landing_zone
+from laps.tables import KEYPOINT_TRACKS, TABLES
+from laps.timegrid import CameraHour
+from laps_dagster.morning import judge_day, look_at_night, morning, night
+from resources.configured import RecordingsResource, StoreResource
+from resources.models import TOKENIZER, ModelRegistry
+from resources.recordings import Recordings
+from resources.settings import store_settings
+from resources.store import Store, rows_table
+from tests.videos import write_video
+
+THURSDAY = date(2026, 2, 26)
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("LAPS_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
+    store = Store()
+    store_settings(store)
+    return store
+
+
+def release_of(store: Store) -> str:
+    """The name of a release with a tokenizer, which is current."""
+    registry = ModelRegistry(store)
+    draft = registry.open_draft("for the test")
+    folder = Path(store.root) / "folder"
+    folder.mkdir()
+    (folder / "weights").write_bytes(b"")
+    registry.put(TOKENIZER, "t1", folder)
+    registry.fill(draft, TOKENIZER, "t1")
+    store.write_json("models/current.json", {"release": draft.name})
+    return draft.name
+
+
+def film(folder: Path, camera: str, *times: datetime) -> None:
+    register = Recordings(Store())
+    for when in times:
+        file = write_video(folder / f"{camera}_{when:%Y%m%dT%H%M%SZ}.mp4", seconds=4.0, fps=5, width=64, height=48)
+        register.register(str(file), camera)
+
+
+def make(store: Store, hour: CameraHour, release: str) -> None:
+    """Empty tables of an hour, as of one that was processed."""
+    for table in TABLES.values():
+        if table.partitioned == "camera_hour":
+            model = {None: None, "tokenizer": "t1", "release": release}[table.model_level]
+            store.write_partition(table, hour, rows_table(table, []), model)
+
+
+def test_hours_that_are_not_complete_are_named(store: Store, tmp_path: Path) -> None:
+    at = datetime(2026, 2, 26, 8, 5, tzinfo=UTC)
+    film(tmp_path, "cam1", at, at + timedelta(hours=1), at - timedelta(days=1))
+    release = release_of(store)
+    register = Recordings(store)
+    hours = [CameraHour.parse(f"cam1|2026-02-26-{hour:02}:00") for hour in (8, 9)]
+    make(store, hours[0], release)
+    verdict = judge_day(store, register, THURSDAY, release)
+    assert not verdict.passed and verdict.severity == "error"
+    assert verdict.said == "2026-02-26: 1 hour of cam1 not complete (2026-02-26-09:00)"
+    make(store, hours[1], release)
+    assert judge_day(store, register, THURSDAY, release).passed
+    # An hour that lost a table counts as not complete, whatever its runs said.
+    store.delete(store.partition_path(KEYPOINT_TRACKS, hours[0]))
+    assert "2026-02-26-08:00" in judge_day(store, register, THURSDAY, release).said
+
+
+def test_a_camera_that_is_silent_on_a_day_of_work_is_named(store: Store, tmp_path: Path) -> None:
+    at = datetime(2026, 2, 26, 8, 5, tzinfo=UTC)
+    film(tmp_path, "cam1", *(at - timedelta(weeks=week) for week in (1, 2, 3)))
+    film(tmp_path, "cam2", *(at - timedelta(weeks=week) for week in (1, 3)))
+    release = release_of(store)
+    assert judge_day(store, Recordings(store), THURSDAY, release).said == "2026-02-26: cam1 has no footage"
+    assert judge_day(store, Recordings(store), THURSDAY + timedelta(days=1), release).passed
+
+
+def test_the_check_runs_by_itself_and_without_a_release_there_is_nothing_to_judge(store: Store) -> None:
+    resources = {"store": StoreResource(), "recordings": RecordingsResource()}
+    definitions = dg.Definitions(
+        assets=[landing_zone], asset_checks=[night], jobs=[look_at_night], schedules=[morning], resources=resources
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = definitions.resolve_job_def("look_at_night").execute_in_process(instance=instance)
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert evaluation.passed and evaluation.description == "not judged: no release is current"
+    assert (morning.cron_schedule, morning.job_name) == ("30 6 * * *", "look_at_night")
