@@ -137,7 +137,7 @@ def _troubles_of(instance: dg.DagsterInstance, run: dg.DagsterRun, least: str) -
         severity = "error" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "warn"
         if evaluation.passed or (severity == "warn" and least == "error"):
             continue
-        blocked |= evaluation.blocking
+        blocked |= bool(evaluation.blocking)
         look = evaluation.metadata.get("what to do")
         yield Trouble(
             what=f"check {evaluation.asset_key.to_user_string()} {evaluation.check_name}",
