@@ -12,7 +12,7 @@ Tracks are kept in the work folder; what is there is not made again.
 from __future__ import annotations
 
 import argparse
-import time
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +36,8 @@ from laps.latent import LatentStream, encode_stream
 from laps.sampling import Sample
 from laps.simulation import SCENARIOS, Renderer
 from laps.timegrid import SampleGrid, parse_utc
-from laps.tokenizer import MotionTokenizer, TokenizerConfig, from_tracks, train
+from laps.tokenizer import MotionTokenizer, TokenizerConfig, from_tracks, load, save, train
+from laps.tokenizer.files import TRAINING
 from laps.trackers.flow import FlowTracker
 from laps.tracks import TrackWindows
 from laps.video import TimedFrame
@@ -150,7 +151,19 @@ class Models:
     fitted: dict[str, Any]
 
 
-def encoded(seen: TrackWindows, tokenizer: MotionTokenizer, stretch: Stretch, length_s: float) -> LatentStream:
+def encoded(
+    seen: TrackWindows, tokenizer: MotionTokenizer, stretch: Stretch, length_s: float, work: Path, kind: str = ""
+) -> LatentStream:
+    """Codes and energies of a stretch; kept."""
+    path = work / f"{tokenizer.tokenizer_id}_{stretch.name}{kind}.parquet"
+    if not path.exists():
+        stream = _encode(seen, tokenizer, stretch, length_s)
+        pq.write_table(stream.to_table(CAMERA, GRID), path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+    return LatentStream.from_table(pq.read_table(path))
+
+
+def _encode(seen: TrackWindows, tokenizer: MotionTokenizer, stretch: Stretch, length_s: float) -> LatentStream:
     first = GRID.first_sample_at_or_after(START_NS) + round(stretch.number * length_s * GRID.rate_hz)
     stop = first + round(length_s * GRID.rate_hz)
     return encode_stream([seen], tokenizer, GRID, first=first, stop=stop, covered=np.ones(stop - first, bool))
@@ -167,34 +180,37 @@ def primitives_of(stream: LatentStream, calibration: Calibration) -> list[NDArra
     ]
 
 
-def make_models(seen: list[TrackWindows], length_s: float, minutes: float) -> Models:
-    config = TokenizerConfig.small(seen[0].tracker_id, rate_hz=GRID.rate_hz, points=400, steps=GRID.window - 1)
-    trained = train(from_tracks(iter(seen), GRID, config), config, max_minutes=minutes)
-    tokenizer = trained.tokenizer
-    streams = [encoded(one, tokenizer, Stretch(number), length_s) for number, one in enumerate(seen)]
+def make_models(seen: list[TrackWindows], length_s: float, minutes: float, work: Path) -> Models:
+    folder = work / "tokenizer"
+    if not (folder / TRAINING).exists():
+        config = TokenizerConfig.small(seen[0].tracker_id, rate_hz=GRID.rate_hz, points=400, steps=GRID.window - 1)
+        trained = train(from_tracks(iter(seen), GRID, config), config, max_minutes=minutes)
+        save(trained.tokenizer, folder, training=trained.report())
+    tokenizer = load(folder)
+    quality = json.loads((folder / TRAINING).read_text(encoding="utf-8"))["quality"]
+    streams = [encoded(one, tokenizer, Stretch(number), length_s, work) for number, one in enumerate(seen)]
     calibration = calibrate(streams, camera=CAMERA, decoded_motion=tokenizer.decoded_motion())
     vectors = tokenizer.code_vectors()
     embedder = FrozenTransformer.create(vectors.shape[1], seed=0)
     primitives = [codes for stream in streams for codes in primitives_of(stream, calibration) if len(codes)]
     embeddings = embedder.embed(primitives, vectors)
     fitted = fit(embeddings, 6, tokenizer_id=tokenizer.tokenizer_id, embedder_id=embedder.embedder_id)
-    print(calibration.message, trained.quality)
+    print(f"{calibration.message}; {calibration.diagnostics}; {quality}")
     return Models(
-        tokenizer, trained.quality.moving_perplexity, calibration, embedder, fitted.model,
+        tokenizer, quality["moving_perplexity"], calibration, embedder, fitted.model,
         fit_figures(fitted, embeddings),
     )  # fmt: skip
 
 
 def verdicts(
     seen: TrackWindows,
-    stretch: Stretch,
+    stream: LatentStream,
     length_s: float,
     models: Models,
     calibration: Calibration,
     history: list[float],
-) -> tuple[dict[str, Verdict], float]:
-    """What the checks say of a stretch, and its primitives a minute."""
-    stream = encoded(seen, models.tokenizer, stretch, length_s)
+) -> dict[str, Verdict]:
+    """What the checks say of a stretch."""
     primitives = [codes for codes in primitives_of(stream, calibration) if len(codes)]
     minutes = float((stream.code >= 0).sum()) * GRID.step_s / 60
     ids, distances = np.zeros(0, np.int32), np.zeros(0, np.float32)
@@ -202,7 +218,7 @@ def verdicts(
         embeddings = models.embedder.embed(primitives, models.tokenizer.code_vectors())
         ids, distances = models.clusters.assign(embeddings)
     in_primitives = np.concatenate([*primitives, np.zeros(0, np.int64)])
-    said = {
+    return {
         "tracking": vitals.tracking(seen.visible.mean(axis=(1, 2))),
         "values": vitals.values(minutes * 60, length_s),
         "rate": vitals.rate(len(primitives), minutes, history, [], calibration.diagnostics.segments_per_minute),
@@ -210,7 +226,6 @@ def verdicts(
         "thresholds": vitals.thresholds(stream, calibration),
         "clusters": vitals.clusters(ids, distances, models.fitted),
     }
-    return said, len(primitives) / minutes if minutes else 0.0
 
 
 def scaled(calibration: Calibration, factor: float) -> Calibration:
@@ -223,37 +238,33 @@ def scaled(calibration: Calibration, factor: float) -> Calibration:
 def score(work: Path, length_s: float, scenario: str, minutes: float) -> None:
     """Print for each kind of stretch how many of them each check noticed."""
     seen = {stretch: TrackWindows.from_table(tracks(stretch, length_s, scenario, work)) for stretch in stretches()}
-    models = make_models([seen[Stretch(number)] for number in range(TRAINED)], length_s, minutes)
+    models = make_models([seen[Stretch(number)] for number in range(TRAINED)], length_s, minutes, work)
     undisturbed = [Stretch(number) for number in range(TRAINED, TRAINED + UNDISTURBED)]
-    rates = {}
-    for one in undisturbed:
-        _, rates[one] = verdicts(seen[one], one, length_s, models, models.calibration, [])
-    rng = np.random.default_rng(0)
-    kinds: dict[str, list[tuple[Stretch, TrackWindows, Calibration]]] = {
-        "undisturbed": [(one, seen[one], models.calibration) for one in undisturbed]
+    streams = {one: encoded(seen[one], models.tokenizer, one, length_s, work) for one in seen}
+    rates = {one: len(primitives_of(streams[one], models.calibration)) / (length_s / 60) for one in undisturbed}
+    kinds: dict[str, list[tuple[Stretch, TrackWindows, LatentStream, Calibration]]] = {
+        "undisturbed": [(one, seen[one], streams[one], models.calibration) for one in undisturbed]
     }
     for fault in IN_PICTURES:
-        kinds[fault] = [(one, seen[one], models.calibration) for one in seen if one.fault == fault]
-    kinds["tracker failing"] = [
-        (one, failing_tracker(seen[one], rng), models.calibration) for one in undisturbed[:OF_A_FAULT]
-    ]
+        kinds[fault] = [(one, seen[one], streams[one], models.calibration) for one in seen if one.fault == fault]
+    rng, kind = np.random.default_rng(0), "tracker failing"
+    kinds[kind] = []
+    for one in undisturbed[:OF_A_FAULT]:
+        bad = failing_tracker(seen[one], rng)
+        stream = encoded(bad, models.tokenizer, one, length_s, work, "_failing")
+        kinds[kind].append((one, bad, stream, models.calibration))
     for factor in (0.4, 2.5):
         wrong = scaled(models.calibration, factor)
-        kinds[f"thresholds x {factor:g}"] = [(one, seen[one], wrong) for one in undisturbed[:OF_A_FAULT]]
+        kinds[f"thresholds x {factor:g}"] = [(one, seen[one], streams[one], wrong) for one in undisturbed[:OF_A_FAULT]]
     for kind, cases in kinds.items():
         cried: dict[str, int] = {}
-        spent_s = 0.0
-        for one, of_case, calibration in cases:
+        for one, of_case, stream, calibration in cases:
             history = [rate for other, rate in rates.items() if other != one]
-            began = time.process_time()
-            said, _ = verdicts(of_case, one, length_s, models, calibration, history)
-            spent_s += time.process_time() - began
-            for name, verdict in said.items():
+            for name, verdict in verdicts(of_case, stream, length_s, models, calibration, history).items():
                 cried[name] = cried.get(name, 0) + (not verdict.passed)
-                print(f"  {one.name} {name}: {'' if verdict.passed else 'ALARM '}{verdict.said}")
-        any_of = sum(1 for _ in cases)
-        row = ", ".join(f"{name} {count}" for name, count in cried.items())
-        print(f"{kind} ({any_of}): {row}; {spent_s / any_of:.2f} s each with encoding", flush=True)
+                print(f"  {one.name} {name}: {'' if verdict.passed else 'ALARM '}{verdict.said} {verdict.figures}")
+        noticed = ", ".join(f"{name} {count}" for name, count in cried.items())
+        print(f"{kind} ({len(cases)}): {noticed}", flush=True)
 
 
 def main() -> None:

@@ -678,6 +678,22 @@ class _TwoStates:
     log_likelihood: float
 
 
+def theta_of(smoothed: NDArray[np.float64]) -> float | None:
+    """The theta_on that a smoothed signal by itself would give by ``log_energy``.
+
+    Args:
+        smoothed: float64[n], NaN where null.
+
+    Returns:
+        None where the signal is too short, or does not tell motion from rest.
+    """
+    present = smoothed[np.isfinite(smoothed)]
+    if len(present) < TRUSTED_SAMPLES or not (present > 0).any():
+        return None
+    theta, _, _, problem = _log_energy_threshold([smoothed], present)
+    return None if problem else theta
+
+
 def _log_energy_threshold(
     y: list[NDArray[np.float64]], pooled: NDArray[np.float64]
 ) -> tuple[float, _TwoStates | None, float | None, str | None]:

@@ -46,8 +46,8 @@ RATE_WIDTHS = 4.0  # half the band, in robust standard deviations of ln(rate)
 RATE_LEAST_WIDTH = 0.15  # of ln(rate); no camera is steadier than that
 RATE_FACTOR = 3.0  # against the calibration, where there is no history
 CODES_SHARE = 1 / 3  # perplexity of the codes in primitives, of the tokenizer's own
-LEVEL_FACTOR = 2.0  # rest and motion, against the calibration
-ACTIVE_LOGITS = 2.0  # share of the time above theta_on, against the calibration
+THETA_FACTOR = 2.0  # the threshold that the hour itself would give, against the one in use
+_PARTS, _PART_SAMPLES = 24, 250  # of the hour, for that
 FAR_SHARE = 0.3  # primitives farther from their centroid than 95% were at the fit
 _NAMED = 6  # hours, in a sentence
 MIX_DISTANCE = 0.6  # total variation between the clusters' shares now and at the fit
@@ -207,41 +207,38 @@ def codes(in_primitives: NDArray[np.integer[Any]], trained_perplexity: float | N
 
 
 def thresholds(stream: LatentStream, calibration: Calibration) -> Verdict:
-    """Whether rest and motion lie where the thresholds expect them; without motion there is none to be judged."""
+    """Whether the hour's own energy would give the threshold that it is cut by.
+
+    Asked of up to ten minutes, evenly spread over the hour. An hour that does not tell motion from rest, as one
+    without work, is not judged.
+    """
+    from laps.calibration import theta_of
     from laps.detector import smooth
     from laps.energy import series
 
     y = smooth(series(stream, calibration), calibration.settings)
-    y = y[np.isfinite(y)]
-    if len(y) < LEAST_MINUTES * 60 * calibration.settings.rate_hz:
+    if np.isfinite(y).sum() < LEAST_MINUTES * 60 * calibration.settings.rate_hz:
         return too_little("too little of the hour has codes")
-    known, settings = calibration.diagnostics, calibration.settings
-    enough = LEAST_MINUTES * 60 * settings.rate_hz / 4
-    figures = {"active_share": float((y > settings.theta_on).mean())}
-    problems = []
-    for name, part, usual in (
-        ("rest", y[y < settings.theta_off], known.rest_level),
-        ("motion", y[y > settings.theta_on], known.motion_level),
-    ):
-        if usual is None or len(part) < enough:
-            continue
-        level = float(np.median(part))
-        figures |= {f"{name}_level": level, f"usual_{name}_level": usual}
-        if not usual / LEVEL_FACTOR <= level <= usual * LEVEL_FACTOR:
-            problems.append(f"the energy of {name} is {level:.3g}, usual are {usual / LEVEL_FACTOR:.3g} to "
-                            f"{usual * LEVEL_FACTOR:.3g}")  # fmt: skip
-    usual_active = min(max(known.active_share, 0.01), 0.99)
-    most = 1 / (1 + (1 - usual_active) / usual_active * math.exp(-ACTIVE_LOGITS))
-    figures["usual_active_share"] = usual_active
-    if calibration.cut != "boundaries" and figures["active_share"] > most:
-        problems.append(
-            f"{figures['active_share']:.0%} of the time lie above the threshold, usual are {most:.0%} at most"
-        )
-    said = "; ".join(problems) or (
-        f"rest and motion lie where they did at calibration, {figures['active_share']:.0%} of the time above the "
-        f"threshold (usual are {most:.0%} at most)"
+    if calibration.method != "log_energy" or calibration.cut == "boundaries":
+        return too_little("the camera's thresholds were not found in the energy itself, or decide nothing")
+    found, used = theta_of(_spread_parts(y)), calibration.settings.theta_on
+    if found is None:
+        return too_little("the energy of the hour does not tell motion from rest")
+    return Verdict(
+        1 / THETA_FACTOR <= found / used <= THETA_FACTOR,
+        f"by itself the hour would have the threshold {found:.3g}, the camera's is {used:.3g}: it is {found / used:.2f} "
+        f"of it, usual are {1 / THETA_FACTOR:.2f} to {THETA_FACTOR:.2f}",
+        figures={"theta": found, "usual_theta": used},
     )
-    return Verdict(not problems, said, figures=figures)
+
+
+def _spread_parts(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """At most so many parts of a signal, evenly spread, each ended by a NaN, so that nothing joins them."""
+    count = len(values) // _PART_SAMPLES
+    if count <= _PARTS:
+        return values
+    starts = [place * count // _PARTS * _PART_SAMPLES for place in range(_PARTS)]
+    return np.concatenate([np.append(values[start : start + _PART_SAMPLES], np.nan) for start in starts])
 
 
 def clusters(
