@@ -226,8 +226,8 @@ def thresholds(stream: LatentStream, calibration: Calibration) -> Verdict:
         return too_little("the energy of the hour does not tell motion from rest")
     return Verdict(
         1 / THETA_FACTOR <= found / used <= THETA_FACTOR,
-        f"by itself the hour would have the threshold {found:.3g}, the camera's is {used:.3g}: it is {found / used:.2f} "
-        f"of it, usual are {1 / THETA_FACTOR:.2f} to {THETA_FACTOR:.2f}",
+        f"by itself the hour would have the threshold {found:.3g}, the camera's is {used:.3g}: a ratio of "
+        f"{found / used:.2f}, usual are {1 / THETA_FACTOR:.2f} to {THETA_FACTOR:.2f}",
         figures={"theta": found, "usual_theta": used},
     )
 
