@@ -112,6 +112,14 @@ class ObjectStorage(S3FileSystem):
             options["cache_options"] = {"maxblocks": KEPT_BLOCKS}
         return super()._open(path, mode, **options)
 
+    def place(self) -> tuple[str | None, str | None]:
+        """Endpoint URL and region that requests go to, for other tools; never keys."""
+        try:
+            self.connect()
+        except BotoCoreError as error:
+            raise _os_error(error) from None
+        return self._s3.meta.endpoint_url, self._s3.meta.region_name
+
     def publish(self, local: str, path: str) -> None:
         """Upload a local file; ``path`` shows the whole of it in one step, or stays as it was.
 

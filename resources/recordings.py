@@ -21,6 +21,7 @@ from laps.tables import RECORDINGS
 from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
 from resources.settings import SETTINGS, first_hour_ns
 from resources.store import Store, file_system, rows_table, store_root
+from resources.urls import refuse_credentials
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,6 +63,7 @@ class FileInfo:
 
 def file_info(uri: str) -> FileInfo:
     """Look at a path or URL without opening it; InputError when there is no such file, or it is forbidden."""
+    refuse_credentials(uri)
     try:
         uri.encode()
     except UnicodeEncodeError as error:

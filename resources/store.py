@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from laps.errors import InputError, NotProcessedError, StoreError
 from laps.tables import Table
 from laps.timegrid import CameraHour, parse_hour
+from resources.urls import refuse_credentials
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,12 +54,7 @@ def store_root(root: str | None = None) -> str:
     if chosen.startswith("file://"):
         chosen = chosen.removeprefix("file://")
     if "://" in chosen:
-        if "@" in chosen.split("://", 1)[1].split("/", 1)[0]:
-            # Not shown: what stands there may be a password.
-            raise InputError(
-                "the URL has an '@' before its path, and credentials do not belong into it",
-                fix="Give s3://bucket/prefix and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
-            )
+        refuse_credentials(chosen)
         return chosen.rstrip("/")
     return str(Path(chosen).expanduser().absolute())
 
@@ -67,7 +63,11 @@ def file_system(url: str) -> tuple[Any, str]:
     """The fsspec file system of a path or URL, and the path in it.
 
     What every part of the program uses for ``s3://``: it tries again, shows no stale listing, and raises OSError.
+
+    Raises:
+        InputError: the URL holds credentials.
     """
+    refuse_credentials(url)
     if url.startswith("s3://"):
         from resources.object_storage import object_storage
 

@@ -10,6 +10,7 @@ import click
 
 from laps import __version__
 from laps.errors import LapsError
+from resources.urls import refuse_credentials
 
 # Subcommand -> module that holds it. Listed here so that `laps --help` and a quick command import nothing heavy.
 COMMANDS = {
@@ -62,6 +63,10 @@ def laps(store: str | None) -> None:
 def main() -> None:
     """Run the command; a deliberate error is one line on standard error and exit code 1."""
     try:
+        for argument in sys.argv[1:]:
+            # Before click, whose own messages repeat what they do not understand.
+            refuse_credentials(argument)
+            refuse_credentials(argument.partition("=")[2])  # --store=URL
         laps(prog_name="laps")
     except LapsError as error:
         click.echo(f"laps: {error}", err=True)
