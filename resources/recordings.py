@@ -16,11 +16,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from laps.errors import InputError, LapsError, StoreError
+from laps.errors import InputError, LapsError, StoreError, UnreachableError
 from laps.tables import RECORDINGS
 from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
 from resources.settings import SETTINGS, first_hour_ns
-from resources.store import Store, file_system, rows_table, store_root
+from resources.store import Store, file_system, reason, rows_table, store_root
 from resources.urls import refuse_credentials
 
 if TYPE_CHECKING:
@@ -62,7 +62,12 @@ class FileInfo:
 
 
 def file_info(uri: str) -> FileInfo:
-    """Look at a path or URL without opening it; InputError when there is no such file, or it is forbidden."""
+    """Look at a path or URL without opening it.
+
+    Raises:
+        InputError: there is no such file, it is forbidden, or the URL holds credentials.
+        UnreachableError: the object storage cannot be asked.
+    """
     refuse_credentials(uri)
     try:
         uri.encode()
@@ -86,6 +91,8 @@ def file_info(uri: str) -> FileInfo:
         raise InputError("there is no such file", where=uri) from error
     except PermissionError as error:
         raise _unreadable(uri, error) from error
+    except OSError as error:
+        raise _unreachable(uri, error) from error
     when = info.get("LastModified")
     modified = from_datetime(when) if isinstance(when, datetime) else None
     return FileInfo(uri, int(info["size"]), modified, str(info["ETag"]).strip('"') if "ETag" in info else None)
@@ -109,6 +116,7 @@ class Recordings:
 
         Raises:
             InputError: there is no such file, it or its sidecar cannot be opened, or the camera's name is no name.
+            UnreachableError: the object storage that it lies in does not answer.
         """
         from laps.recordings import registration_row
 
@@ -136,10 +144,7 @@ class Recordings:
                     first_hour_file=self.store.url(SETTINGS),
                 )
         except OSError as error:
-            # A network that is down concerns all files and ends the scan; one file's troubles do not.
-            if "://" in info.uri and not isinstance(error, FileNotFoundError | PermissionError):
-                raise
-            raise _unreadable(info.uri, error) from error
+            raise _of_one_or_all(info.uri, error) from error
         if current and current["recording_id"] == row["recording_id"]:
             # Nothing that was said before is taken back by silence, for example a sidecar that is gone.
             silent = row["start_time"] is None and sidecar is None
@@ -230,14 +235,11 @@ class Recordings:
 
         A file that lies in no camera's folder comes with an empty name.
         """
-        fs, base = file_system(self.landing)
-        if not fs.exists(base):
-            return
-        prefix = self.landing.split("://")[0] + "://" if "://" in self.landing else ""
-        for path in sorted(fs.find(base)):
-            folder, _, name = path.removeprefix(base.rstrip("/") + "/").rpartition("/")
+        landing = Store(self.landing)
+        for path in landing.files(""):
+            folder, _, name = path.rpartition("/")
             if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
-                yield folder.split("/")[0], f"{prefix}{path}"
+                yield folder.split("/")[0], landing.url(path)
 
     @contextmanager
     def to_land(self) -> Iterator[Path]:
@@ -259,7 +261,12 @@ class Recordings:
                 landing.put_file(folder / path, path)
 
     def scan(self) -> Iterator[dict[str, Any] | LapsError]:
-        """Register every file of the landing zone; one that lies in no camera's folder gives its error instead."""
+        """Register every file of the landing zone; one that lies in no camera's folder gives its error instead.
+
+        Raises:
+            UnreachableError: the object storage of the landing zone does not answer. What was registered before stays.
+            StoreError: the landing zone cannot be listed.
+        """
         for camera, uri in self.landed():
             try:
                 if not camera:
@@ -269,6 +276,8 @@ class Recordings:
                         fix=f"Move it to {self.landing}/<camera>/, or name its camera: laps ingest FILE --camera NAME.",
                     )
                 yield self.register(uri, camera)
+            except UnreachableError:
+                raise
             except LapsError as error:
                 yield error
 
@@ -283,17 +292,31 @@ class Recordings:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                if "://" in name and not isinstance(error, PermissionError):
-                    raise
-                raise _unreadable(name, error) from error
+                raise _of_one_or_all(name, error) from error
             if sidecar.concerns(uri):
                 return sidecar
         return None
 
 
+def _of_one_or_all(uri: str, error: OSError) -> LapsError:
+    """A file's own trouble, or that of the network, which concerns all of them."""
+    if "://" in uri and not isinstance(error, FileNotFoundError | PermissionError):
+        return _unreachable(uri, error)
+    return _unreadable(uri, error)
+
+
+def _unreachable(uri: str, error: OSError) -> UnreachableError:
+    fix = None
+    if uri.startswith("s3://"):
+        from resources.object_storage import advice
+
+        fix = advice(error)
+    return UnreachableError(f"cannot be reached: {reason(error)}", where=uri, fix=fix)
+
+
 def _unreadable(uri: str, error: OSError) -> InputError:
     return InputError(
-        f"cannot be read: {error.strerror or error}",
+        f"cannot be read: {reason(error)}",
         where=uri,
         fix="Make it a file that this user may read, or take it away; then register the recording again.",
     )

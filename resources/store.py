@@ -191,9 +191,7 @@ class Store:
         """What is known of each file of a folder and its subfolders, by path below the root."""
         try:
             found = self.fs.find(self.full_path(folder), detail=True)
-        except FileNotFoundError as error:
-            if self.is_s3:  # an absent folder lists as empty: it is the bucket that is not there
-                raise self._failed(folder, "cannot be listed", error) from error
+        except FileNotFoundError:
             return {}
         except OSError as error:
             raise self._failed(folder, "cannot be listed", error) from error
@@ -281,15 +279,11 @@ class Store:
         )
 
     def _failed(self, path: str, what: str, error: OSError, fix: str | None = None) -> StoreError:
-        if not self.is_local:
-            if isinstance(error, PermissionError):
-                fix = (
-                    "Check the credentials in the environment or the AWS files (AWS_ACCESS_KEY_ID and "
-                    "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and what they may do."
-                )
-            elif not isinstance(error, FileNotFoundError):
-                fix = "Run it again; if it stays, check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and the network."
-        return StoreError(f"{what}: {error.strerror or error}", where=self.url(path), fix=fix)
+        if self.is_s3:
+            from resources.object_storage import advice
+
+            fix = advice(error)
+        return StoreError(f"{what}: {reason(error)}", where=self.url(path), fix=fix)
 
     @contextmanager
     def _trouble(self, path: str, what: str) -> Iterator[None]:
@@ -460,6 +454,11 @@ class Store:
                     where=self.url(path),
                     fix="Materialize this partition again; the others are not affected.",
                 ) from error
+
+
+def reason(error: OSError) -> str:
+    """What the file system said, without the name and the number that go before it."""
+    return str(error.strerror or error).rstrip(". ")
 
 
 class TableWriter:

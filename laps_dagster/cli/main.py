@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -71,13 +72,17 @@ def main() -> None:
     except LapsError as error:
         click.echo(f"laps: {error}", err=True)
         sys.exit(1)
-    except (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-        click.echo(f"laps: {error.filename}: {error.strerror}", err=True)
-        sys.exit(1)
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away: nothing is wrong.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # A disk that is full names no file; what names neither is a fault of this program.
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        click.echo(f"laps: {where}{error.strerror}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
