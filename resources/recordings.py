@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from laps.errors import InputError, LapsError, StoreError, UnreachableError
+from laps.errors import InputError, LapsError, NotProcessedError, StoreError, UnreachableError
 from laps.tables import RECORDINGS
 from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
 from resources.settings import SETTINGS, first_hour_ns
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from laps.recordings import Sidecar
 
-# How much a URL is read ahead: by a decoder, which goes from one end to the other, and by a look at both ends.
-READ_AHEAD_BYTES = 8 * 2**20
+# The blocks in which a URL is read: by a decoder, which goes from one end to the other, and by a look at both ends.
+BLOCK_BYTES = 8 * 2**20
 LOOK_BYTES = 2**19
 
 VIDEO_SUFFIXES = (
@@ -42,13 +42,17 @@ def landing_root(landing: str | None = None) -> str:
     return store_root(landing or os.environ.get("LAPS_LANDING") or ".laps/landing")
 
 
-def open_uri(uri: str, ahead_bytes: int = READ_AHEAD_BYTES) -> BinaryIO:
-    """Open a path or URL for reading with seeks, a URL by ranges of at least ``ahead_bytes``; the caller closes it."""
+def open_uri(uri: str, block_bytes: int = BLOCK_BYTES) -> BinaryIO:
+    """Open a path or URL for reading with seeks, a URL by blocks of ``block_bytes``; the caller closes it.
+
+    See :mod:`resources.read_ahead`: up to five blocks are in memory.
+    """
     if "://" not in uri:
         return Path(uri).open("rb")
+    from resources.read_ahead import ReadAhead
+
     fs, path = file_system(uri)
-    # Demuxers read forwards with a few jumps: whole blocks ahead keep the number of requests small.
-    return fs.open(path, "rb", cache_type="readahead", block_size=ahead_bytes)
+    return fs.open(path, "rb", cache_type=ReadAhead.name, block_size=block_bytes)
 
 
 @dataclass(frozen=True)
@@ -198,8 +202,10 @@ class Recordings:
         """The rows of every version of the file at a uri."""
         from laps.recordings import place_id
 
-        path = self.row_path(camera, place_id(camera, uri))
-        return self.store.read_table(RECORDINGS, path).to_pylist() if self.store.exists(path) else []
+        try:
+            return self.store.read_table(RECORDINGS, self.row_path(camera, place_id(camera, uri))).to_pylist()
+        except NotProcessedError:  # not asked for first: in object storage that would be one more request
+            return []
 
     def _register(
         self, camera: str, *, columns: Sequence[str] | None = None, touching: tuple[int, int] | None = None

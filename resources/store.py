@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -117,19 +117,33 @@ class Store:
             return bool(self.fs.exists(self.full_path(path)))
 
     def read_bytes(self, path: str) -> bytes:
-        def read() -> bytes:
-            with self.open(path) as source, self._trouble(path, "cannot be read"):
-                return source.read()
-
-        return _again_if_replaced(read)
+        return self._read_files([path])[path]
 
     def write_bytes(self, path: str, content: bytes) -> None:
         with self.staged(path) as local:
             local.write_bytes(content)
 
     def read_json(self, path: str) -> Any:
+        return self._parse(path, self.read_bytes(path))
+
+    def read_json_files(self, paths: Sequence[str]) -> dict[str, Any]:
+        """The content of several JSON files by path; object storage is asked for all of them at once."""
+        return {path: self._parse(path, content) for path, content in self._read_files(paths).items()}
+
+    def _read_files(self, paths: Sequence[str]) -> dict[str, bytes]:
+        found = {}
+        full = [self.full_path(path) for path in paths]
+        answers = self.fs.read_files(full) if self.is_s3 else [None] * len(full)
+        for path, place, answer in zip(paths, full, answers, strict=True):
+            with self._trouble(path, "cannot be read"):
+                if isinstance(answer, OSError):
+                    raise answer
+                found[path] = bytes(self.fs.cat_file(place)) if answer is None else answer
+        return found
+
+    def _parse(self, path: str, content: bytes) -> Any:
         try:
-            return json.loads(self.read_bytes(path))
+            return json.loads(content)
         except ValueError as error:
             raise StoreError(f"is not valid JSON: {error}", where=self.url(path)) from error
 
