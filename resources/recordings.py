@@ -222,12 +222,17 @@ class Recordings:
             start, stop = (to_datetime(time_ns) for time_ns in touching)
             ends = ds.field("end_time")
             chosen = (ds.field("start_time") < stop) & (ends.is_null() | (ends >= start))
+            chosen |= ds.field("status").is_null()
         # pyarrow's own file system reads local files several times faster than one that passes through Python.
         filesystem = pa.fs.LocalFileSystem() if self.store.is_local else self.store.fs
         files = [self.store.full_path(path) for path in paths]
         try:
             rows = ds.dataset(files, schema=schema, format="parquet", filesystem=filesystem)
-            return rows.to_table(columns=list(columns or schema.names), filter=chosen)
+            found = rows.to_table(columns=list(columns or schema.names), filter=chosen)
+            if found["status"].null_count:
+                # Every row has one; those of another table's file have none.
+                raise pa.ArrowInvalid("a row has no status")
+            return found
         except (pa.ArrowInvalid, OSError) as error:
             for path in paths:
                 # Names the file, which a data set's error does not always.

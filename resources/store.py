@@ -33,6 +33,7 @@ from resources.urls import refuse_credentials
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 DEFAULT_ROOT = ".laps"
 PART = "part-0.parquet"
@@ -370,16 +371,19 @@ class Store:
         return self.write_table(table, self.partition_path(table, hour, model), rows)
 
     def read_table(self, table: Table, path: str, columns: list[str] | None = None) -> pa.Table:
-        """Read a Parquet file of a table by column name; columns that an old file lacks are null."""
+        """Read a Parquet file of a table by column name; columns that an old file lacks are null.
+
+        Raises:
+            NotProcessedError: there is no such file.
+            StoreError: it cannot be read, is damaged, or is a file of another table.
+        """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         schema = table.schema()
         wanted = [schema.field(name) for name in (columns or table.column_names)]
 
         def read() -> pa.Table:
-            with self._parquet(path) as source:
-                file = pq.ParquetFile(source)
+            with self._parquet(table, path) as file:
                 have = set(file.schema_arrow.names)
                 return file.read(columns=[field.name for field in wanted if field.name in have])
 
@@ -387,10 +391,13 @@ class Store:
         have = set(rows.column_names)
         arrays = []
         for field in wanted:
-            if field.name in have:
-                arrays.append(rows[field.name].cast(field.type))
-            else:
+            if field.name not in have:
                 arrays.append(pa.chunked_array([pa.nulls(rows.num_rows, field.type)]))
+                continue
+            try:
+                arrays.append(rows[field.name].cast(field.type))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise self._damaged(path, f"its column {field.name} does not fit {table.name}: {error}") from error
         return pa.Table.from_arrays(arrays, schema=pa.schema(wanted))
 
     def read_partition(
@@ -421,18 +428,15 @@ class Store:
     ) -> Iterator[pa.Table]:
         """A camera hour of a table in batches of rows, with constant memory."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        with self._partition(table, hour, model) as source:
-            for batch in pq.ParquetFile(source).iter_batches(batch_rows):
+        with self._partition(table, hour, model) as file:
+            for batch in file.iter_batches(batch_rows):
                 yield pa.Table.from_batches([batch])
 
     def partition_rows(self, table: Table, hour: CameraHour, model: str | None = None) -> int:
         """Number of rows of a camera hour, from the file's footer."""
-        import pyarrow.parquet as pq
-
-        with self._partition(table, hour, model) as source:
-            return int(pq.ParquetFile(source).metadata.num_rows)
+        with self._partition(table, hour, model) as file:
+            return int(file.metadata.num_rows)
 
     def partitions(self, table: Table, model: str | None = None) -> list[CameraHour]:
         """The camera hours of a table that have been processed, in order."""
@@ -443,36 +447,54 @@ class Store:
         return sorted(hours)
 
     @contextmanager
-    def _partition(self, table: Table, hour: CameraHour, model: str | None) -> Iterator[Any]:
+    def _partition(self, table: Table, hour: CameraHour, model: str | None) -> Iterator[pq.ParquetFile]:
         with contextlib.ExitStack() as stack:
             try:
-                source = stack.enter_context(self._parquet(self.partition_path(table, hour, model)))
+                file = stack.enter_context(self._parquet(table, self.partition_path(table, hour, model)))
             except NotProcessedError as error:
                 raise self.not_processed(table, hour, model) from error
-            yield source
+            yield file
 
     @contextmanager
-    def _parquet(self, path: str) -> Iterator[Any]:
+    def _parquet(self, table: Table, path: str) -> Iterator[pq.ParquetFile]:
+        """An open file of a table, which is closed with the block; its errors and those of the block name it."""
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
         source = self.open(path)
         with source, self._trouble(path, "cannot be read"):
             try:
-                yield source
+                file = pq.ParquetFile(source)
+                self._check_table(table, file.schema_arrow, path)
+                yield file
             except (pa.ArrowInvalid, OSError) as error:
                 # Arrow's own OSError has no number; those of the file system have one, or a class.
                 if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                     raise
-                raise StoreError(
-                    f"is no readable Parquet file: {error}",
-                    where=self.url(path),
-                    fix="Materialize this partition again; the others are not affected.",
-                ) from error
+                raise self._damaged(path, f"is no readable Parquet file: {error}") from error
+
+    def _check_table(self, table: Table, schema: pa.Schema, path: str) -> None:
+        """Raise StoreError where a file is another table's: all its columns would be null."""
+        made_for = (schema.metadata or {}).get(b"table", b"").decode(errors="replace")
+        lacking = [name for name in table.key if name not in schema.names]
+        if made_for and made_for != table.name:
+            raise self._damaged(path, f"is a file of the table {made_for}, not of {table.name}")
+        if lacking:
+            raise self._damaged(path, f"is no file of the table {table.name}: it has no column {', '.join(lacking)}")
+
+    def _damaged(self, path: str, what: str) -> StoreError:
+        return StoreError(
+            " ".join(what.split()).rstrip(". "),  # Arrow's reasons have several lines
+            where=self.url(path),
+            fix="Materialize this partition again; the others are not affected.",
+        )
 
 
 def reason(error: OSError) -> str:
     """What the file system said, without the name and the number that go before it."""
-    return str(error.strerror or error).rstrip(". ")
+    said = str(error.strerror or error)
+    # Arrow puts the temporary file's name before it.
+    return os.strerror(error.errno) if error.errno and "[errno" in said else said.rstrip(". ")
 
 
 class TableWriter:
