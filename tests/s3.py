@@ -61,12 +61,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Request:
-    """A request that came by, and the bytes of its body and of the answer's."""
+    """A request that came by, the bytes of its body and of the answer's, and the range that it asked for."""
 
     method: str
     path: str
     bytes_in: int
     bytes_out: int
+    range: str = ""
 
 
 class Proxy(ThreadingHTTPServer):
@@ -153,7 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             with self.server.lock:
-                self.server.requests.append(Request(self.command, self.path, self.length, self.sent))
+                asked = self.headers.get("Range", "")
+                self.server.requests.append(Request(self.command, self.path, self.length, self.sent, asked))
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
 

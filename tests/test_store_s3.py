@@ -373,5 +373,9 @@ def test_a_recording_is_registered_by_range_requests(s3: S3, store: Store, tmp_p
     assert row["reason"] is None
     assert (row["status"], row["uri"], row["size_bytes"]) == ("ok", uri, size)
     # Listed, looked at, read at both ends: with the row's own file, a few requests.
-    moved = sum(r.bytes_out for r in s3.proxy.requests if "landing/01" in r.path)
-    assert 0 < moved < size / 10
+    reads = [r for r in s3.proxy.requests if r.method == "GET" and r.path.endswith(".mp4")]
+    asked = [tuple(map(int, r.range.removeprefix("bytes=").split("-"))) for r in reads]
+    assert min(first for first, _ in asked) == 0 and max(last for _, last in asked) == size - 1
+    assert len(asked) == len(set(asked)) <= 4
+    assert all(r.bytes_out == last - first + 1 for r, (first, last) in zip(reads, asked, strict=True))
+    assert 0 < sum(r.bytes_out for r in reads) < size / 10
