@@ -92,19 +92,21 @@ def execute(task: Task, threads: int | None = None, run_id: str | None = None) -
 
 
 def _why(result: Any) -> str:
-    """The innermost error of a failed run, or the failed checks."""
+    """Why a run failed: the first deliberate error on the way to its cause, else the cause, or the failed checks."""
     from laps import errors
 
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            if error is not None:
-                # Dagster's message is "package.module.Class: text". A deliberate error says it all in its text.
+            while error is not None:
+                # Dagster's message is "package.module.Class: text". A deliberate error says it all in its text, where
+                # and what to do; what made it raise says less.
                 text = str(error.message).strip().split(": ", 1)[-1]
-                deliberate = isinstance(getattr(errors, error.cls_name or "", None), type)
-                return text if deliberate else f"{error.cls_name}: {text}"
+                if isinstance(getattr(errors, error.cls_name or "", None), type):
+                    return text
+                if error.cause is None:
+                    return f"{error.cls_name}: {text}"
+                error = error.cause
     for event in result.all_events:
         # Outside of any step: the event log could not be written, for instance.
         if event.is_job_event and event.is_failure and event.job_failure_data.error is not None:

@@ -27,9 +27,14 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
+    ParamValidationError,
     PartialCredentialsError,
+    ProfileNotFound,
 )
+from botocore.exceptions import ConnectionError as EndpointError
 from fsspec.asyn import sync
 from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
@@ -54,6 +59,7 @@ _NO_CREDENTIALS = (CredentialRetrievalError, NoCredentialsError, PartialCredenti
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}
 _ELSEWHERE = {"PermanentRedirect", "301"}
 _REGION_HEADER = "x-amz-bucket-region"
+_NO_ANSWER = (HTTPClientError, EndpointError, IncompleteReadError, aiohttp.ClientError, ConnectionError, TimeoutError)
 _CUT_BODY = (BotoCoreError, aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
@@ -115,8 +121,8 @@ class ObjectStorage(S3FileSystem):
     async def _call_s3(self, method: str, *akwarglist: Any, **kwargs: Any) -> Any:
         try:
             await self.set_session()
-        except BotoCoreError as error:
-            raise _os_error(error) from None
+        except (BotoCoreError, ValueError) as error:
+            raise _naming(_os_error(error), kwargs) from None
         call = getattr(await self.get_s3(kwargs.get("Bucket")), method)
         arguments = self._get_s3_method_kwargs(call, *akwarglist, **kwargs)
         for attempt in range(1, ATTEMPTS + 1):
@@ -193,7 +199,7 @@ class ObjectStorage(S3FileSystem):
         """Endpoint URL and region that requests go to, for other tools; never keys."""
         try:
             self.connect()
-        except BotoCoreError as error:
+        except (BotoCoreError, ValueError) as error:
             raise _os_error(error) from None
         return self._s3.meta.endpoint_url, self._s3.meta.region_name
 
@@ -276,7 +282,16 @@ def _naming(error: OSError, request: dict[str, Any]) -> OSError:
 
 
 def _os_error(error: Exception) -> OSError:
+    """What kept a request from being answered."""
+    name = type(error).__name__.removeprefix("Aio")
     if isinstance(error, _NO_CREDENTIALS):
         return PermissionError(errno.EACCES, "there are no whole AWS credentials in the environment or the AWS files")
-    name = type(error).__name__.removeprefix("Aio")
-    return OSError(errno.EIO, f"the object storage did not answer, or not to the end ({name}), {ATTEMPTS} times")
+    if isinstance(error, ProfileNotFound):
+        return PermissionError(errno.EACCES, "the profile in AWS_PROFILE is not in the AWS files")
+    if isinstance(error, ParamValidationError):
+        return NoBucket(errno.EINVAL, "a bucket cannot have this name")
+    if isinstance(error, _NO_ANSWER):
+        return OSError(errno.EIO, f"the object storage did not answer, or not to the end ({name}), {ATTEMPTS} times")
+    # botocore raises a plain ValueError where the endpoint is no URL; its text, and that of others, shows the value.
+    wrong = "AWS_ENDPOINT_URL is no URL" if type(error) is ValueError else f"the AWS settings cannot be used ({name})"
+    return OSError(errno.EINVAL, wrong)

@@ -56,6 +56,8 @@ def store_root(root: str | None = None) -> str:
         chosen = chosen.removeprefix("file://")
     if "://" in chosen:
         refuse_credentials(chosen)
+        if not chosen.split("://", 1)[1].strip("/"):
+            raise InputError("the URL names no place", where=chosen, fix="Give s3://bucket/prefix.")
         return chosen.rstrip("/")
     return str(Path(chosen).expanduser().absolute())
 
@@ -66,7 +68,7 @@ def file_system(url: str) -> tuple[Any, str]:
     What every part of the program uses for ``s3://``: it tries again, shows no stale listing, and raises OSError.
 
     Raises:
-        InputError: the URL holds credentials.
+        InputError: the URL holds credentials, or is of a kind that cannot be read here.
     """
     refuse_credentials(url)
     if url.startswith("s3://"):
@@ -75,7 +77,13 @@ def file_system(url: str) -> tuple[Any, str]:
         return object_storage(), url.removeprefix("s3://").rstrip("/")
     import fsspec
 
-    return fsspec.core.url_to_fs(url)
+    try:
+        return fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        scheme = url.split("://", 1)[0]
+        raise InputError(
+            f"there is no access to {scheme}:// here ({error})", where=url, fix="Give a folder, or s3://bucket/prefix."
+        ) from error
 
 
 class Store:

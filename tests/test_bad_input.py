@@ -19,13 +19,16 @@ import resources.object_storage
 from laps.clip_set import PrimitiveClip, cut_primitives
 from laps.errors import StoreError, UnreachableError
 from laps.sampling import Piece
-from laps.tables import CLIPS, RECORDINGS, SEGMENTS
+from laps.tables import CLIPS, RAW_VIDEO, RECORDINGS, SEGMENTS
 from laps.timegrid import NS_PER_S, CameraHour, parse_utc, to_datetime
+from laps_dagster.cli.backfill import register_cameras
+from laps_dagster.runs import Task, execute
 from resources.catalog import open_catalog, run_query
 from resources.curation import Selection, choose
 from resources.datasets import Format, publish, versions, write_dataset
 from resources.object_storage import ObjectStorage, object_storage
 from resources.recordings import Recordings, file_info, open_uri
+from resources.settings import store_settings
 from resources.store import Store
 from tests.export_store import ExportStore
 from tests.s3 import S3, s3, s3_server
@@ -227,6 +230,28 @@ def test_a_data_set_that_does_not_fit_into_the_bucket_is_none(made: ExportStore,
     assert versions(store, "x") == ["v1"]
 
 
+@pytest.mark.parametrize("answer", ["507 InsufficientStorage", "403 AccessDenied"])
+def test_a_run_that_cannot_write_says_where_and_what_to_do(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    store = Store(s3.url)
+    monkeypatch.setenv("LAPS_STORE", store.root)
+    monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    store_settings(store)
+    register_cameras(["a"])
+    s3.proxy.fault(answer, method="PUT", times=10**6)
+    outcome = execute(Task("track", HOUR.key))
+    assert not outcome.ok
+    assert outcome.error.startswith(
+        f"{s3.url}/raw_video/camera=a/date=2026-11-21/hour=05/part-0.parquet: cannot be written"
+    )
+    assert ("raise the quota" if "507" in answer else "AWS_PROFILE") in outcome.error
+    s3.proxy.reset()
+    assert store.partitions(RAW_VIDEO) == []
+    assert execute(Task("track", HOUR.key)).error == ""
+
+
 # --- a wrong key, another region, an endpoint that is down -------------------------------------------------------
 
 
@@ -271,6 +296,28 @@ def test_an_endpoint_of_another_region_says_which(run: Run, s3: S3) -> None:
     assert "Set AWS_DEFAULT_REGION to eu-central-1, and AWS_ENDPOINT_URL, where it is set" in err
     with pytest.raises(StoreError, match=r"new: cannot be written: the bucket lies in the region eu-central-1"):
         Store(s3.url).write_bytes("new", b"1")
+
+
+@pytest.mark.parametrize(
+    ("environment", "store", "says"),
+    [
+        ({"AWS_ENDPOINT_URL": "minio:9000"}, "s3://b/x", "AWS_ENDPOINT_URL is no URL"),
+        ({"AWS_PROFILE": "absent"}, "s3://b/x", "the profile in AWS_PROFILE is not in the AWS files"),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "s3://b/x", "there are no whole AWS credentials"),
+        ({}, "s3://No Bucket!/x", "a bucket cannot have this name. Create the bucket, or correct the URL"),
+        ({}, "s3://", "the URL names no place. Give s3://bucket/prefix"),
+        ({}, "nothing://b/x", "there is no access to nothing:// here"),
+    ],
+)
+def test_settings_that_cannot_be(
+    run: Run, s3: S3, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], store: str, says: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    ObjectStorage.clear_instance_cache()
+    code, out, err = run("--store", store, "status")
+    assert (code, out) == (1, "") and err.count("\n") == 1
+    assert says in err and err.startswith(f"laps: {store}") and "minio" not in err
 
 
 def test_a_server_that_redirects_for_ever(s3: S3) -> None:
@@ -445,6 +492,9 @@ def test_a_file_of_another_table_is_named_and_not_read_as_nulls(anywhere: Export
             read()
         assert caught.value.where == store.url(path)
     assert rows_of(store, release, OTHER_HOUR).num_rows
+    with pytest.raises(StoreError, match="is a file of the table clips, not of segments"):
+        choose(store, anywhere.release, Selection())
+    assert choose(store, anywhere.release, Selection(start="2026-11-21T06:00:00Z")).items
 
 
 def test_a_file_that_this_program_did_not_write(fresh: ExportStore) -> None:
