@@ -148,7 +148,7 @@ class Recordings:
                     first_hour_file=self.store.url(SETTINGS),
                 )
         except OSError as error:
-            raise _of_one_or_all(info.uri, error) from error
+            raise unreadable(info.uri, error) from error
         if current and current["recording_id"] == row["recording_id"]:
             # Nothing that was said before is taken back by silence, for example a sidecar that is gone.
             silent = row["start_time"] is None and sidecar is None
@@ -303,14 +303,14 @@ class Recordings:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise _of_one_or_all(name, error) from error
+                raise unreadable(name, error) from error
             if sidecar.concerns(uri):
                 return sidecar
         return None
 
 
-def _of_one_or_all(uri: str, error: OSError) -> LapsError:
-    """A file's own trouble, or that of the network, which concerns all of them."""
+def unreadable(uri: str, error: OSError) -> LapsError:
+    """The error to raise for a file: its own trouble (InputError), or the network's (UnreachableError)."""
     if "://" in uri and not isinstance(error, FileNotFoundError | PermissionError):
         return _unreachable(uri, error)
     return _unreadable(uri, error)
