@@ -19,7 +19,7 @@ import resources.object_storage
 from laps.clip_set import PrimitiveClip, cut_primitives
 from laps.errors import StoreError, UnreachableError
 from laps.sampling import Piece
-from laps.tables import CLIPS, RAW_VIDEO, RECORDINGS, SEGMENTS
+from laps.tables import CLIPS, CLUSTER_ASSIGNMENTS, RAW_VIDEO, RECORDINGS, SEGMENTS
 from laps.timegrid import NS_PER_S, CameraHour, parse_utc, to_datetime
 from laps_dagster.cli.backfill import register_cameras
 from laps_dagster.runs import Task, execute
@@ -515,8 +515,9 @@ def test_a_damaged_row_of_the_register(anywhere: ExportStore) -> None:
     recordings = Recordings(store)
     path = next(path for path in store.files(f"{RECORDINGS.name}/camera=a"))
     content = store.read_bytes(path)
-    segments = store.read_bytes(store.partition_path(SEGMENTS, HOUR, anywhere.release.name))
-    for bad in (truncated(content), segments):
+    # Of tables with times that could be a recording's, and without.
+    others = [store.partition_path(table, HOUR, anywhere.release.name) for table in (SEGMENTS, CLUSTER_ASSIGNMENTS)]
+    for bad in (truncated(content), *map(store.read_bytes, others)):
         store.write_bytes(path, bad)
         for read in (
             lambda: recordings.of_camera("a"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 
 import pytest
 from fsspec.spec import AbstractBufferedFile
@@ -69,6 +70,16 @@ def test_looking_at_both_ends_and_reading_twice_costs_no_more() -> None:
             file.read(16)
     file.close()
     assert len(file.asked) == len(set(file.asked)) <= 4
+
+
+def test_a_jump_fetches_the_block_that_it_leads_to_and_nothing_else() -> None:
+    file = Source(bytes(100), 10)
+    for place in (0, 55, 20, 85):
+        file.seek(place)
+        file.read(1)
+    time.sleep(0.05)  # for what nobody asked for
+    assert file.asked == [(0, 10), (50, 60), (20, 30), (80, 90)]
+    file.close()
 
 
 def test_a_file_of_one_block_is_one_request() -> None:
