@@ -31,6 +31,7 @@ from fsspec.spec import AbstractFileSystem
 from laps import catalog
 from laps.errors import InputError, StoreError
 from laps.tables import CLUSTER_NAMES, TABLES
+from resources.damage import damaged_file
 from resources.names import name_files
 from resources.store import PART, Store
 
@@ -334,7 +335,7 @@ def _explained(connection: duckdb.DuckDBPyConnection, error: duckdb.Error, names
     if isinstance(error, duckdb.OutOfMemoryException):
         return InputError(text, fix="Select fewer columns or rows: keyframes and tracks hold pictures and arrays.")
     if type(error) in (duckdb.IOException, duckdb.Error, duckdb.HTTPException):
-        return StoreError(text)
+        return damaged_file(connection, names, text)
     return InputError(text)
 
 
