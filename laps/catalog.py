@@ -9,20 +9,22 @@ that were declared (never guessed from paths or from one file), and comments wit
 
 The views read explicit file lists, which the caller takes from the store. No file is opened when they are made, and a
 query opens those whose ``camera``, ``date`` and ``hour`` it asks for (by ``=``, ``<``, ``BETWEEN``; an ``IN`` chooses
-files of one table, but is not carried over the joins of ``primitives``).
+files of one table, but is not carried over the joins of ``primitives``). Where there are compacted copies
+(:mod:`laps.compaction`), a view reads them for the hours that they hold, and the record for the others.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from laps import local_time
 from laps.cameras import parse_shift
+from laps.compaction import COPIES, DATE, HOUR, PRIMITIVES_COPY, SOURCE, Copy, folders_of
 from laps.errors import StoreError
 from laps.tables import CAMERAS, CLUSTER_ASSIGNMENTS, CLUSTER_NAMES, CLUSTERS, SEGMENTS, TABLES, Column, Table
 
@@ -52,8 +54,26 @@ _PARTITION_FOLDERS = {
     "cluster": {},
 }
 
-_DATE = Column("date", "date", "UTC date of the camera hour whose file holds the row.")
-_HOUR = Column("hour", "int32", "UTC hour (0 to 23) of the camera hour whose file holds the row.")
+# The same of a compacted copy: its camera, and where it holds hours their month. Dates and hours are columns of it.
+_COPY_FOLDERS = {"camera_hour": {"camera": -3}, "camera": {"camera": -2}}
+
+
+@dataclass(frozen=True)
+class CopyFiles:
+    """What a relation with a compacted copy is read from; full paths or URLs.
+
+    Attributes:
+        whole: files of the copy of which every row holds.
+        partly: files of the copy with rows that no longer hold.
+        stale: the values of ``source`` whose rows in ``partly`` are not to be read.
+        record: for each table of the copy, by name, the files of the record to read instead, or because no copy holds
+            them.
+    """
+
+    whole: Sequence[str] = ()
+    partly: Sequence[str] = ()
+    stale: Sequence[str] = ()
+    record: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 # Of every view with a camera and a start_time; how they are computed: laps/local_time.py.
@@ -113,23 +133,23 @@ PRIMITIVES = Table(
         _from(SEGMENTS, "calibration_id"),
         _from(CLUSTER_ASSIGNMENTS, "cluster_model_id", nullable=True),
         _from(SEGMENTS, "release"),
-        _DATE,
-        _HOUR,
+        DATE,
+        HOUR,
     ),
 )
 
 PARTITIONS = Table(
     name="partitions",
     description=(
-        "The files that the catalog reads: a camera hour that was processed has one in each table, also when it "
-        "holds no rows."
+        "The files of the record, which the catalog reads itself or as compacted copies: a camera hour that was "
+        "processed has one in each table, also when it holds no rows."
     ),
     key=("path",),
     columns=(
         Column("table_name", "string", "Table that the file belongs to."),
         Column("camera", "string", "Camera, where the table is kept by camera.", nullable=True),
-        replace(_DATE, nullable=True),
-        replace(_HOUR, nullable=True),
+        replace(DATE, nullable=True),
+        replace(HOUR, nullable=True),
         Column("model", "string", "Tokenizer or release that the file belongs to.", nullable=True),
         Column("path", "string", "The file: full path or URL."),
     ),
@@ -141,7 +161,7 @@ def view_columns(table: Table) -> tuple[Column, ...]:
     if table.name not in TABLES:
         return table.columns
     local = LOCAL if {"camera", "start_time"} <= set(table.column_names) else ()
-    return (*table.columns, *local, *((_DATE, _HOUR) if table.partitioned == "camera_hour" else ()))
+    return (*table.columns, *local, *((DATE, HOUR) if table.partitioned == "camera_hour" else ()))
 
 
 def sql_type(column: Column) -> str:
@@ -156,77 +176,128 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def files_sql(table: Table, files: Sequence[str]) -> str:
-    """The relation of a table's files with the declared columns; what a file lacks is null.
+def files_sql(columns: Sequence[Column], files: Sequence[str]) -> str:
+    """The relation of Parquet files with the declared columns; what a file lacks is null.
 
     The columns are declared, not looked up: no file is opened before a query needs its rows. DuckDB's own way to let
-    files differ (``union_by_name``) opens every file of the list for every query. ``filename`` is there for
-    :func:`view_sql`, which makes partition columns from it: a filter on them chooses files by name.
+    files differ (``union_by_name``) opens every file of the list for every query. ``filename`` is there for what is
+    made from paths: a filter on it chooses files by name.
     """
     schema = ", ".join(
         f"{quote(column.name)}: {{name: {quote(column.name)}, type: {quote(sql_type(column))}, default_value: NULL}}"
-        for column in table.columns
+        for column in columns
     )
     return f"read_parquet([{', '.join(quote(file) for file in files)}], schema=MAP {{{schema}}}, filename=true)"
 
 
-def view_sql(table: Table, files: Sequence[str]) -> str:
-    """``CREATE VIEW`` of a table over its files.
+def _selection(columns: Sequence[Column], made: Mapping[str, str], source: str) -> str:
+    values = ", ".join(
+        f"CAST({made.get(column.name, _name(column.name))} AS {sql_type(column)}) AS {_name(column.name)}"
+        for column in columns
+    )
+    return f"SELECT {values} {source}"
+
+
+def _from_path(places: Mapping[str, int]) -> dict[str, str]:
+    """Columns that the folders above a file give, each at its place counted from the end."""
+    # As text, until it is cast: DuckDB would take the camera 01 for the number 1.
+    return {name: f"substr(split_part(filename, '/', {place}), {len(name) + 2})" for name, place in places.items()}
+
+
+def _with_local_time(made: dict[str, str]) -> dict[str, str]:
+    if "camera" not in made:
+        return made
+    return made | {name: f"{function}({made['camera']}, start_time)" for name, function in local_time.FUNCTIONS.items()}
+
+
+def record_sql(table: Table, files: Sequence[str]) -> str:
+    """``SELECT`` of a view's columns from files of the record: full paths or URLs; none of them gives no rows."""
+    columns = view_columns(table)
+    if not files:
+        return _selection(columns, {column.name: "NULL" for column in columns}, "WHERE false")
+    made = _with_local_time(_from_path(_PARTITION_FOLDERS[table.partitioned]))
+    return _selection(columns, made, f"FROM {files_sql(table.columns, files)}")
+
+
+def copy_sql(copy: Copy, columns: Sequence[Column], files: CopyFiles) -> list[str]:
+    """``SELECT`` s of these columns from the files of a compacted copy: none, one, or two."""
+    made = _with_local_time(_from_path(_COPY_FOLDERS[copy.tables[0].partitioned]))
+    selections = []
+    if files.whole:
+        selections.append(_selection(columns, made, f"FROM {files_sql(copy.stored, files.whole)}"))
+    if files.partly:
+        stale = ", ".join(map(quote, files.stale))
+        rows = files_sql((*copy.stored, SOURCE), files.partly)
+        selections.append(_selection(columns, made, f"FROM {rows} WHERE {SOURCE.name} NOT IN ({stale})"))
+    return selections
+
+
+def view_sql(table: Table, files: Sequence[str], copied: CopyFiles | None = None) -> str:
+    """``CREATE VIEW`` of a table.
 
     Args:
         table: the declared table.
-        files: full paths or URLs; none of them gives an empty relation with the same columns and types.
+        files: the files of its record, full paths or URLs; none of them gives an empty relation with the same columns
+            and types.
+        copied: where there is a compacted copy of it: what is read instead of ``files``.
     """
-    made = {
-        # As text, until it is cast: DuckDB would take the camera 01 for the number 1.
-        name: f"substr(split_part(filename, '/', {place}), {len(name) + 2})"
-        for name, place in _PARTITION_FOLDERS[table.partitioned].items()
-    }
-    if "camera" in made:
-        made |= {name: f"{function}({made['camera']}, start_time)" for name, function in local_time.FUNCTIONS.items()}
+    selections = []
+    if copied is not None:
+        selections = copy_sql(COPIES[table.name], view_columns(table), copied)
+        files = copied.record.get(table.name, ())
+    if files or not selections:
+        selections.append(record_sql(table, files))
+    return f"CREATE VIEW {_name(table.name)} AS {' UNION ALL '.join(selections)}"
 
-    def value(column: Column) -> str:
-        return made.get(column.name, _name(column.name)) if files else "NULL"
 
-    columns = ", ".join(
-        f"CAST({value(column)} AS {sql_type(column)}) AS {_name(column.name)}" for column in view_columns(table)
+def _joined_sql(segments: str, cluster_assignments: str, clips: str) -> str:
+    """``SELECT`` of the columns of the copy ``primitives`` from three relations."""
+    # The partition columns are part of the join, so that a filter on camera, date or hour prunes every side's files.
+    same_hour = "{0}.segment_id = s.segment_id AND {0}.camera = s.camera AND {0}.date = s.date AND {0}.hour = s.hour"
+    side = {column: "a" if column in CLUSTER_ASSIGNMENTS.columns else "c" for column in PRIMITIVES_COPY.joined}
+    columns = ", ".join(f"{side.get(column, 's')}.{_name(column.name)}" for column in PRIMITIVES_COPY.stored)
+    return (
+        f"SELECT {columns} FROM {segments} s "
+        f"LEFT JOIN {cluster_assignments} a ON {same_hour.format('a')} "
+        f"LEFT JOIN {clips} c ON {same_hour.format('c')}"
     )
-    source = f"FROM {files_sql(table, files)}" if files else "WHERE false"
-    return f"CREATE VIEW {_name(table.name)} AS SELECT {columns} {source}"
 
 
-def primitives_sql(root: str, cluster_model: str | None = None) -> str:
+def primitives_sql(root: str, cluster_model: str | None = None, copied: CopyFiles | None = None) -> str:
     """``CREATE VIEW primitives``.
 
     Args:
         root: what clip paths are relative to.
         cluster_model: the cluster model for which the view ``cluster_names`` holds; other rows stay without a name.
+        copied: where there is a compacted copy: what is read instead of the views of the tables.
     """
+    tables = PRIMITIVES_COPY.tables
+    if copied is None:
+        parts = [_joined_sql(*(table.name for table in tables))]
+    else:
+        parts = copy_sql(PRIMITIVES_COPY, PRIMITIVES_COPY.stored, copied)
+        files = [copied.record.get(table.name, ()) for table in tables]
+        if files[0] or not parts:
+            parts.append(_joined_sql(*(f"({record_sql(*pair)})" for pair in zip(tables, files, strict=True))))
     named = quote(cluster_model or "")
-    # The partition columns are part of the join, so that a filter on camera, date or hour prunes every side's files.
-    same_hour = "{0}.segment_id = s.segment_id AND {0}.camera = s.camera AND {0}.date = s.date AND {0}.hour = s.hour"
     sources = {
-        "cluster_id": "a.cluster_id",
         "action_name": "n.action_name",
-        "centroid_distance": "a.centroid_distance",
-        "clip": f"{quote(root.rstrip('/') + '/')} || c.clip_path",
+        "clip": f"{quote(root.rstrip('/') + '/')} || p.clip_path",
         "cluster_icss": "k.icss_mean",
         "cluster_icss_ci_low": "k.icss_ci_low",
         "cluster_icss_ci_high": "k.icss_ci_high",
         "icss_baseline": "k.baseline_mean",
         "encoder_id": "k.encoder_id",
-        "cluster_model_id": "a.cluster_model_id",
+        **{name: f"{function}(p.camera, p.start_time)" for name, function in local_time.FUNCTIONS.items()},
     }
     columns = ", ".join(
-        f"{sources.get(column.name, f's.{_name(column.name)}')} AS {_name(column.name)}"
+        f"{sources.get(column.name, f'p.{_name(column.name)}')} AS {_name(column.name)}"
         for column in PRIMITIVES.columns
     )
     return (
-        f"CREATE VIEW primitives AS SELECT {columns} FROM segments s "
-        f"LEFT JOIN cluster_assignments a ON {same_hour.format('a')} "
-        f"LEFT JOIN clips c ON {same_hour.format('c')} "
-        "LEFT JOIN clusters k ON k.cluster_id = a.cluster_id AND k.cluster_model_id = a.cluster_model_id "
-        f"LEFT JOIN cluster_names n ON n.cluster_id = a.cluster_id AND a.cluster_model_id = {named}"
+        f"CREATE VIEW primitives AS SELECT {columns} FROM ({' UNION ALL '.join(parts)}) p "
+        "LEFT JOIN clusters k ON k.cluster_id = p.cluster_id AND k.cluster_model_id = p.cluster_model_id "
+        f"LEFT JOIN cluster_names n ON n.cluster_id = p.cluster_id AND p.cluster_model_id = {named}"
     )
 
 
@@ -245,6 +316,7 @@ def create_views(
     files: Mapping[str, Sequence[str]],
     root: str,
     cluster_model: str | None = None,
+    copied: Mapping[str, CopyFiles] | None = None,
 ) -> None:
     """Make the view of each table, ``primitives``, ``partitions`` and the comments; set the time zone to UTC.
 
@@ -256,15 +328,17 @@ def create_views(
         files: for each table's name, the files that it consists of; absent means none.
         root: where the store lies; clip paths become ``<root>/<clip_path>``.
         cluster_model: the cluster model whose clusters the view ``cluster_names`` names.
+        copied: for each view's name that has compacted copies, what it is read from.
     """
+    copied = copied or {}
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute(view_sql(CAMERAS, files.get(CAMERAS.name, ())))
     for statement in _local_time_functions(connection):
         connection.execute(statement)
     for table in TABLES.values():
         if table is not CAMERAS:
-            connection.execute(view_sql(table, files.get(table.name, ())))
-    connection.execute(primitives_sql(root, cluster_model))
+            connection.execute(view_sql(table, files.get(table.name, ()), copied.get(table.name)))
+    connection.execute(primitives_sql(root, cluster_model, copied.get(PRIMITIVES.name)))
     _create_partitions(connection, files)
     for table in (*TABLES.values(), PRIMITIVES):
         connection.execute("; ".join(comments_sql(table)))
@@ -321,20 +395,24 @@ def _local_time_functions(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def _create_partitions(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> None:
-    declared = ", ".join(f"{_name(column.name)} {sql_type(column)}" for column in PARTITIONS.columns)
-    connection.execute(f"CREATE OR REPLACE TABLE partitions ({declared})")
-    rows = []
+    import pyarrow as pa
+
+    columns: dict[str, list[str | None]] = {column.name: [] for column in PARTITIONS.columns}
     for name, paths in files.items():
+        level = TABLES[name].model_level or ""
         for path in paths:
-            parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
-            model = parts.get(TABLES[name].model_level or "")
-            rows.append((name, parts.get("camera"), parts.get("date"), parts.get("hour"), model, path))
-    for start in range(0, len(rows), 1000):
-        values = ", ".join(
-            "(" + ", ".join("NULL" if value is None else quote(value) for value in row) + ")"
-            for row in rows[start : start + 1000]
-        )
-        connection.execute(f"INSERT INTO partitions VALUES {values}")
+            folders = folders_of(path)
+            values = (name, folders.get("camera"), folders.get("date"), folders.get("hour"), folders.get(level), path)
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+    connection.register(
+        "listed_files", pa.table({name: pa.array(column, pa.string()) for name, column in columns.items()})
+    )
+    declared = ", ".join(
+        f"CAST({_name(column.name)} AS {sql_type(column)}) AS {_name(column.name)}" for column in PARTITIONS.columns
+    )
+    connection.execute(f"CREATE OR REPLACE TABLE partitions AS SELECT {declared} FROM listed_files")
+    connection.unregister("listed_files")
 
 
 def catalog_summary(connection: duckdb.DuckDBPyConnection) -> pa.Table:

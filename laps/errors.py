@@ -56,3 +56,7 @@ class CalibrationError(LapsError):
 
 class StoreError(LapsError):
     """The store cannot be reached, read or written."""
+
+
+class DamagedFileError(StoreError):
+    """A file of the store is there and holds something else than it should."""

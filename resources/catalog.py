@@ -29,10 +29,12 @@ import duckdb
 from fsspec.spec import AbstractFileSystem
 
 from laps import catalog
+from laps.catalog import CopyFiles
 from laps.errors import InputError, StoreError
 from laps.tables import CLUSTER_NAMES, TABLES
+from resources.copies import holdings, list_record, models_of
 from resources.names import name_files
-from resources.store import PART, Store
+from resources.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,36 +79,44 @@ def open_catalog(store: Store, release: str | None = None) -> duckdb.DuckDBPyCon
 def connect(
     store: Store, *, release: str | None = None, tokenizer: str | None = None, cluster_model: str | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """The catalog's connection for a release's name and the ids of its models; see :func:`open_catalog`."""
-    files = catalog_files(store, release=release, tokenizer=tokenizer, cluster_model=cluster_model)
+    """The catalog's connection for a release's name and the ids of its models; see :func:`open_catalog`.
+
+    It shows the store as it is listed now. What changes afterwards is seen by the next connection; an hour that is run
+    again meanwhile may be seen as it was or as it is.
+    """
+    models = {"release": release, "tokenizer": tokenizer, "cluster_model": cluster_model}
+    files, copied = catalog_files(store, **models)
     connection = _connection(store)
-    catalog.create_views(connection, files, store.root, cluster_model)
+    catalog.create_views(connection, files, store.root, cluster_model, copied)
     _lock(connection, store)
     return connection
 
 
 def catalog_files(
     store: Store, *, release: str | None = None, tokenizer: str | None = None, cluster_model: str | None = None
-) -> dict[str, list[str]]:
-    """For each table the files (paths or URLs) that its view reads: those of one release and its models."""
-    files: dict[str, list[str]] = {}
-    for table in TABLES.values():
-        model = {None: None, "release": release, "tokenizer": tokenizer, "cluster_model": cluster_model}[
-            table.model_level
-        ]
-        if table.model_level is not None and model is None:
-            files[table.name] = []
-            continue
-        if table is CLUSTER_NAMES:
-            files[table.name] = [store.url(path) for path in name_files(store, model or "").values()]
-            continue
-        suffix = ".parquet" if table.partitioned == "camera" else PART
-        try:
-            found = store.files(store.table_path(table, model), suffix)
-        except OSError as error:
-            raise StoreError(f"cannot be listed: {error}", where=store.url(table.name)) from error
-        files[table.name] = [store.url(path) for path in found]
-    return files
+) -> tuple[dict[str, list[str]], dict[str, CopyFiles]]:
+    """What the views read: those files, as paths or URLs, that belong to one release and its models.
+
+    Returns:
+        For each table the files of its record, and for each relation that has compacted copies what is read instead.
+    """
+    models = models_of(release=release, tokenizer=tokenizer, cluster_model=cluster_model)
+    names = name_files(store, cluster_model) if cluster_model else {}
+    models.pop(CLUSTER_NAMES.name, None)
+    record = list_record(store, models)
+    files = {name: [store.url(path) for path in record.get(name, ())] for name in TABLES}
+    files[CLUSTER_NAMES.name] = [store.url(path) for path in names.values()]
+    copied = {}
+    for copy, held in holdings(store, models, record).items():
+        folders = {table.name: store.table_path(table, models[table.name]) for table in copy.tables}
+        paths = {name: [f"{folder}/{source}" for source in held.record] for name, folder in folders.items()}
+        copied[copy.name] = CopyFiles(
+            whole=[store.url(path) for path in held.whole],
+            partly=[store.url(path) for path in held.partly],
+            stale=held.stale,
+            record={name: [store.url(path) for path in paths[name] if path in record[name]] for name in folders},
+        )
+    return files, copied
 
 
 def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from laps.errors import InputError, NotProcessedError, StoreError
+from laps.errors import DamagedFileError, InputError, NotProcessedError, StoreError
 from laps.tables import Table
 from laps.timegrid import CameraHour, parse_hour
 
@@ -203,6 +203,34 @@ class Store:
     def files(self, folder: str, suffix: str = "") -> list[str]:
         """Paths below the root of all files in a folder and its subfolders, sorted; empty where there is none."""
         return sorted(path for path in self._find(folder) if path.endswith(suffix) and not _is_temporary(path))
+
+    def marks(self, folder: str, suffix: str = "") -> dict[str, str]:
+        """What :meth:`files` lists, each with a mark that changes whenever the file is written again.
+
+        It is made of what a listing tells, so that no file is opened: size, modification time and inode on a disk
+        (a file that is published is a new one), size, ETag and modification time in object storage.
+        """
+        return {
+            path: _mark(info)
+            for path, info in sorted(self._find(folder).items())
+            if path.endswith(suffix) and not _is_temporary(path)
+        }
+
+    def partition_marks(self, table: Table, model: str | None = None) -> dict[str, str]:
+        """:meth:`marks` of a table's camera hours; on a disk what else lies in their folders is not looked at."""
+        folder = self.table_path(table, model)
+        if not self.is_local:
+            return self.marks(folder, PART)
+        found = {}
+        try:
+            for path in _hour_folders(Path(self.full_path(folder))):
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.stat(f"{path}/{PART}")  # noqa: PTH116  a tenth of what a Path costs
+                    found[f"{path}/{PART}"] = _mark_of_file(status)
+        except OSError as error:
+            raise self._failed(folder, "cannot be listed", error) from error
+        base = self.full_path("")
+        return {path.removeprefix(base): mark for path, mark in sorted(found.items())}
 
     def modified(self, folder: str) -> dict[str, float]:
         """When each file of a folder and its subfolders was last written, in seconds since the epoch, by path."""
@@ -429,7 +457,7 @@ class Store:
     def partitions(self, table: Table, model: str | None = None) -> list[CameraHour]:
         """The camera hours of a table that have been processed, in order."""
         hours = []
-        for path in self.files(self.table_path(table, model), suffix=PART):
+        for path in self.partition_marks(table, model):
             parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
             hours.append(CameraHour(parts["camera"], parse_hour(f"{parts['date']}-{parts['hour']}:00")))
         return sorted(hours)
@@ -455,7 +483,7 @@ class Store:
                 # Arrow's own OSError has no number; those of the file system have one, or a class.
                 if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                     raise
-                raise StoreError(
+                raise DamagedFileError(
                     f"is no readable Parquet file: {error}",
                     where=self.url(path),
                     fix="Materialize this partition again; the others are not affected.",
@@ -540,6 +568,30 @@ def rows_table(table: Table, rows: Iterable[dict[str, Any]]) -> pa.Table:
     if unknown:
         raise InputError(f"the table {table.name} has no columns {', '.join(sorted(unknown))}")
     return pa.Table.from_pylist(rows, schema=table.schema())
+
+
+def _hour_folders(table: Path) -> Iterator[str]:
+    """The folders ``camera=/date=/hour=`` below a table's."""
+    folders = [str(table)]
+    for level in ("camera=", "date=", "hour="):
+        inside: list[str] = []
+        for folder in folders:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+                inside += [entry.path for entry in entries if entry.name.startswith(level)]
+        folders = inside
+    yield from folders
+
+
+def _mark(info: dict[str, Any]) -> str:
+    if "ino" in info:
+        return f"{info['size']}-{round(info['mtime'] * 1e9)}-{info['ino']}"
+    when = info.get("LastModified", info.get("created"))
+    etag = str(info.get("ETag", "")).strip('"')
+    return f"{info['size']}-{etag}-{when.isoformat() if isinstance(when, datetime) else when}"
+
+
+def _mark_of_file(status: os.stat_result) -> str:
+    return _mark({"size": status.st_size, "mtime": status.st_mtime, "ino": status.st_ino})
 
 
 def _is_temporary(path: str) -> bool:
