@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from laps.compaction import COPIES
 from laps.errors import InputError, ModelMismatchError, NotProcessedError
 from laps.tables import CLUSTER_ASSIGNMENTS, TABLES, Table
+from resources.copies import copy_folder
 from resources.store import Store
 
 CURRENT = "models/current.json"
@@ -348,7 +350,8 @@ class ModelRegistry:
             raise InputError(f"is {release.status}: only a draft can be discarded", where=f"release {name}")
         removed = {}
         tables = [table for table in TABLES.values() if table.model_level == "release"]
-        for folder in [*(self.store.table_path(table, name) for table in tables), f"reports/release={name}"]:
+        copies = [copy_folder(copy, name) for copy in COPIES.values() if copy.model_level == "release"]
+        for folder in [*(self.store.table_path(table, name) for table in tables), *copies, f"reports/release={name}"]:
             if files := self.store.files(folder):
                 removed[folder] = len(files)
                 self.store.delete(folder)

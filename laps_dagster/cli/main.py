@@ -22,6 +22,7 @@ COMMANDS = {
     "status": "laps_dagster.cli.status",
     "camera": "laps_dagster.cli.camera",
     "dev": "laps_dagster.cli.dev",
+    "compact": "laps_dagster.cli.compact",
     "sql": "laps_dagster.cli.sql",
     "report": "laps_dagster.cli.report",
     "name": "laps_dagster.cli.names",
