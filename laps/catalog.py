@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from laps import local_time
 from laps.cameras import parse_shift
-from laps.compaction import COPIES, DATE, HOUR, PRIMITIVES_COPY, SOURCE, Copy, folders_of
+from laps.compaction import COPIES, DATE, HOUR, PRIMITIVES_COPY, SOURCE, Copy
 from laps.errors import StoreError
 from laps.tables import CAMERAS, CLUSTER_ASSIGNMENTS, CLUSTER_NAMES, CLUSTERS, SEGMENTS, TABLES, Column, Table
 
@@ -59,34 +59,32 @@ _COPY_FOLDERS = {"camera_hour": {"camera": -3}, "camera": {"camera": -2}}
 
 
 @dataclass(frozen=True)
-class CopyFiles:
-    """What a relation with a compacted copy is read from; full paths or URLs.
+class CopyPart:
+    """Data files of a compacted copy that are read in the same way.
 
     Attributes:
-        whole: files of the copy of which every row holds.
-        partly: files of the copy with rows that no longer hold.
-        stale: the values of ``source`` whose rows in ``partly`` are not to be read.
-        record: for each table of the copy, by name, the files of the record to read instead, or because no copy holds
-            them.
+        files: full paths or URLs.
+        stale: the values of ``source`` whose rows no longer hold and are not to be read.
+        local: whether local time and shift are as the cameras are described now; else they are computed.
     """
 
-    whole: Sequence[str] = ()
-    partly: Sequence[str] = ()
+    files: Sequence[str]
     stale: Sequence[str] = ()
-    record: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    local: bool = False
 
 
-# Of every view with a camera and a start_time; how they are computed: laps/local_time.py.
-LOCAL = (
-    Column(
-        "start_local",
-        "local_timestamp",
-        "start_time on the camera's wall clock, without zone; null where the camera has no time zone.",
-        nullable=True,
-    ),
-    Column("shift", "string", "Shift of the camera at start_time; null outside of its shifts.", nullable=True),
-    Column("shift_date", "date", "Local date on which that shift began.", nullable=True),
-)
+@dataclass(frozen=True)
+class CopyFiles:
+    """What a relation with a compacted copy is read from.
+
+    Attributes:
+        parts: the data files of the copy.
+        record: for each table of the copy, by name, the files of the record (full paths or URLs) with what no copy
+            holds as it is now.
+    """
+
+    parts: Sequence[CopyPart]
+    record: Mapping[str, Sequence[str]]
 
 
 def _from(table: Table, name: str, rename: str | None = None, nullable: bool | None = None) -> Column:
@@ -108,7 +106,7 @@ PRIMITIVES = Table(
         _from(SEGMENTS, "start_time"),
         _from(SEGMENTS, "end_time"),
         _from(SEGMENTS, "duration_s"),
-        *LOCAL,
+        *local_time.LOCAL,
         _from(CLUSTER_ASSIGNMENTS, "cluster_id", nullable=True),
         _from(CLUSTER_NAMES, "action_name"),
         _from(CLUSTER_ASSIGNMENTS, "centroid_distance", nullable=True),
@@ -160,7 +158,7 @@ def view_columns(table: Table) -> tuple[Column, ...]:
     """The columns of a table's view: those of the table, local time, the partition's date and hour, as it has them."""
     if table.name not in TABLES:
         return table.columns
-    local = LOCAL if {"camera", "start_time"} <= set(table.column_names) else ()
+    local = local_time.LOCAL if {"camera", "start_time"} <= set(table.column_names) else ()
     return (*table.columns, *local, *((DATE, HOUR) if table.partitioned == "camera_hour" else ()))
 
 
@@ -219,17 +217,16 @@ def record_sql(table: Table, files: Sequence[str]) -> str:
     return _selection(columns, made, f"FROM {files_sql(table.columns, files)}")
 
 
-def copy_sql(copy: Copy, columns: Sequence[Column], files: CopyFiles) -> list[str]:
-    """``SELECT`` s of these columns from the files of a compacted copy: none, one, or two."""
-    made = _with_local_time(_from_path(_COPY_FOLDERS[copy.tables[0].partitioned]))
-    selections = []
-    if files.whole:
-        selections.append(_selection(columns, made, f"FROM {files_sql(copy.stored, files.whole)}"))
-    if files.partly:
-        stale = ", ".join(map(quote, files.stale))
-        rows = files_sql((*copy.stored, SOURCE), files.partly)
-        selections.append(_selection(columns, made, f"FROM {rows} WHERE {SOURCE.name} NOT IN ({stale})"))
-    return selections
+def copy_sql(copy: Copy, columns: Sequence[Column], part: CopyPart) -> str:
+    """``SELECT`` of these columns, which the copy stores, from some of its data files."""
+    made = _from_path(_COPY_FOLDERS[copy.tables[0].partitioned])
+    if not part.local:
+        made = _with_local_time(made)
+    if not part.stale:
+        return _selection(columns, made, f"FROM {files_sql(copy.stored, part.files)}")
+    stale = ", ".join(map(quote, part.stale))
+    rows = files_sql((*copy.stored, SOURCE), part.files)
+    return _selection(columns, made, f"FROM {rows} WHERE {SOURCE.name} NOT IN ({stale})")
 
 
 def view_sql(table: Table, files: Sequence[str], copied: CopyFiles | None = None) -> str:
@@ -243,7 +240,7 @@ def view_sql(table: Table, files: Sequence[str], copied: CopyFiles | None = None
     """
     selections = []
     if copied is not None:
-        selections = copy_sql(COPIES[table.name], view_columns(table), copied)
+        selections = [copy_sql(COPIES[table.name], view_columns(table), part) for part in copied.parts]
         files = copied.record.get(table.name, ())
     if files or not selections:
         selections.append(record_sql(table, files))
@@ -275,7 +272,7 @@ def primitives_sql(root: str, cluster_model: str | None = None, copied: CopyFile
     if copied is None:
         parts = [_joined_sql(*(table.name for table in tables))]
     else:
-        parts = copy_sql(PRIMITIVES_COPY, PRIMITIVES_COPY.stored, copied)
+        parts = [copy_sql(PRIMITIVES_COPY, PRIMITIVES_COPY.stored, part) for part in copied.parts]
         files = [copied.record.get(table.name, ()) for table in tables]
         if files[0] or not parts:
             parts.append(_joined_sql(*(f"({record_sql(*pair)})" for pair in zip(tables, files, strict=True))))
@@ -288,7 +285,6 @@ def primitives_sql(root: str, cluster_model: str | None = None, copied: CopyFile
         "cluster_icss_ci_high": "k.icss_ci_high",
         "icss_baseline": "k.baseline_mean",
         "encoder_id": "k.encoder_id",
-        **{name: f"{function}(p.camera, p.start_time)" for name, function in local_time.FUNCTIONS.items()},
     }
     columns = ", ".join(
         f"{sources.get(column.name, f'p.{_name(column.name)}')} AS {_name(column.name)}"
@@ -397,22 +393,23 @@ def _local_time_functions(connection: duckdb.DuckDBPyConnection) -> list[str]:
 def _create_partitions(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> None:
     import pyarrow as pa
 
-    columns: dict[str, list[str | None]] = {column.name: [] for column in PARTITIONS.columns}
+    declared = ", ".join(f"{_name(column.name)} {sql_type(column)}" for column in PARTITIONS.columns)
+    connection.execute(f"CREATE OR REPLACE TABLE partitions ({declared})")
     for name, paths in files.items():
-        level = TABLES[name].model_level or ""
-        for path in paths:
-            folders = folders_of(path)
-            values = (name, folders.get("camera"), folders.get("date"), folders.get("hour"), folders.get(level), path)
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-    connection.register(
-        "listed_files", pa.table({name: pa.array(column, pa.string()) for name, column in columns.items()})
-    )
-    declared = ", ".join(
-        f"CAST({_name(column.name)} AS {sql_type(column)}) AS {_name(column.name)}" for column in PARTITIONS.columns
-    )
-    connection.execute(f"CREATE OR REPLACE TABLE partitions AS SELECT {declared} FROM listed_files")
-    connection.unregister("listed_files")
+        if not paths:
+            continue
+        table = TABLES[name]
+        places = _PARTITION_FOLDERS[table.partitioned]
+        if table.model_level is not None:
+            places = places | {table.model_level: min(places.values(), default=-1) - 1}
+        made = {"table_name": quote(name), "model": "NULL", **_from_path(places), "path": "filename"}
+        if table.model_level is not None:
+            made["model"] = made[table.model_level]
+        columns = [replace(column, nullable=True) for column in PARTITIONS.columns]
+        absent = {column.name: "NULL" for column in columns if column.name not in made}
+        connection.register("listed_files", pa.table({"filename": pa.array(paths, pa.string())}))
+        connection.execute(f"INSERT INTO partitions {_selection(columns, made | absent, 'FROM listed_files')}")
+        connection.unregister("listed_files")
 
 
 def catalog_summary(connection: duckdb.DuckDBPyConnection) -> pa.Table:

@@ -17,11 +17,12 @@ file a release, a camera or a cluster.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from laps.local_time import FUNCTIONS, LOCAL
 from laps.tables import (
     CLIPS,
     CLUSTER_ASSIGNMENTS,
@@ -40,7 +41,7 @@ ROW_GROUP_ROWS = 16_384
 """Rows of a row group: some days of a busy camera. Smaller ones skip more, larger ones are read faster as a whole."""
 
 # Raised when the same columns are to be written in another way.
-_FORMAT = 1
+_FORMAT = 2
 
 DATE = Column("date", "date", "UTC date of the camera hour whose file holds the row.")
 HOUR = Column("hour", "int32", "UTC hour (0 to 23) of the camera hour whose file holds the row.")
@@ -70,7 +71,12 @@ class Copy:
     def stored(self) -> tuple[Column, ...]:
         """The columns that the views read from the copy."""
         hours = (DATE, HOUR) if self.tables[0].partitioned == "camera_hour" else ()
-        return (*self.tables[0].columns, *self.joined, *hours)
+        return (*self.tables[0].columns, *self.joined, *(LOCAL if self.has_local_time else ()), *hours)
+
+    @property
+    def has_local_time(self) -> bool:
+        """Whether local time and shift of the rows are stored, which costs a query less than to compute them."""
+        return {"camera", "start_time"} <= set(self.tables[0].column_names)
 
     @property
     def version(self) -> str:
@@ -83,6 +89,7 @@ class Copy:
         import pyarrow as pa
 
         types = {field.name: field.type for table in self.tables for field in table.schema()}
+        types |= {"start_local": pa.timestamp("us"), "shift": pa.string(), "shift_date": pa.date32()}
         types |= {DATE.name: pa.date32(), HOUR.name: pa.int32(), SOURCE.name: pa.string()}
         return pa.schema([(column.name, types[column.name]) for column in (*self.stored, SOURCE)])
 
@@ -130,7 +137,7 @@ def copied_rows(copy: Copy, source: str, tables: Mapping[str, pa.Table | None]) 
 
     Returns:
         Rows in :meth:`Copy.schema`, by ``start_time`` where there is one. As in the views, camera, date and hour are
-        those that the path names.
+        those that the path names. Local time is null: the writer computes it.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -152,6 +159,8 @@ def copied_rows(copy: Copy, source: str, tables: Mapping[str, pa.Table | None]) 
     constant: dict[str, Any] = {"camera": folders["camera"], SOURCE.name: source}
     if "date" in folders:
         constant |= {DATE.name: _date(folders["date"]), HOUR.name: int(folders["hour"])}
+    if copy.has_local_time:
+        constant |= {column.name: None for column in LOCAL}
     for name, value in constant.items():
         values[name] = pa.repeat(pa.scalar(value, schema.field(name).type), first.num_rows)
     rows = pa.Table.from_arrays([values[name] for name in schema.names], schema=schema)
@@ -164,24 +173,49 @@ def _date(text: str) -> Any:
     return date.fromisoformat(text)
 
 
+class _LocalTime:
+    """Local time and shift of rows, by the functions that the views use."""
+
+    def __init__(self, functions: Sequence[str]) -> None:
+        import duckdb
+
+        self._connection = duckdb.connect(config={"threads": 1})  # one thread keeps the rows' order
+        self._connection.execute("SET TimeZone = 'UTC'")
+        for statement in functions:
+            self._connection.execute(statement)
+
+    def fill(self, rows: pa.Table) -> pa.Table:
+        self._connection.register("rows_given", rows.select(["camera", "start_time"]))
+        values = ", ".join(f"{function}(camera, start_time) AS {name}" for name, function in FUNCTIONS.items())
+        made: Any = self._connection.sql(f"SELECT {values} FROM rows_given").to_arrow_table()
+        for name in FUNCTIONS:
+            place = rows.schema.get_field_index(name)
+            rows = rows.set_column(place, rows.schema.field(name), made[name].cast(rows.schema.field(name).type))
+        return rows
+
+
 class CopyWriter:
     """Writes a copy's file, holding the rows of one row group at most in memory; a context manager.
 
     Args:
         copy: the relation.
         path: the local file to write.
+        functions: the statements that make the functions of :mod:`laps.local_time`; without them local time is null.
     """
 
-    def __init__(self, copy: Copy, path: Path) -> None:
+    def __init__(self, copy: Copy, path: Path, functions: Sequence[str] = ()) -> None:
         import pyarrow.parquet as pq
 
         self._schema = copy.schema()
+        self._local = _LocalTime(functions) if copy.has_local_time and functions else None
+        vectors = [column.name for column in copy.stored if column.type == "list<float32>"]
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
-            compression="zstd",
-            # Vectors repeat nothing: a dictionary would only cost time.
-            use_dictionary=[column.name for column in (*copy.stored, SOURCE) if column.type != "list<float32>"],
+            # Vectors repeat nothing: a dictionary would only cost time, and compression saves a sixth and costs more
+            # than all else when they are read.
+            compression={name: "none" if name in vectors else "zstd" for name in self._schema.names},
+            use_dictionary=[name for name in self._schema.names if name not in vectors],
         )
         self._waiting: list[pa.Table] = []
         self._waiting_rows = 0
@@ -199,7 +233,10 @@ class CopyWriter:
         import pyarrow as pa
 
         together = pa.concat_tables(self._waiting)
-        self._writer.write_table(together.slice(0, count), row_group_size=count)
+        group = together.slice(0, count)
+        if self._local is not None:
+            group = self._local.fill(group)
+        self._writer.write_table(group, row_group_size=count)
         rest = together.slice(count)
         self._waiting, self._waiting_rows = [rest] if rest.num_rows else [], rest.num_rows
 

@@ -20,6 +20,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -111,9 +112,7 @@ def catalog_files(
         folders = {table.name: store.table_path(table, models[table.name]) for table in copy.tables}
         paths = {name: [f"{folder}/{source}" for source in held.record] for name, folder in folders.items()}
         copied[copy.name] = CopyFiles(
-            whole=[store.url(path) for path in held.whole],
-            partly=[store.url(path) for path in held.partly],
-            stale=held.stale,
+            parts=[replace(part, files=[store.url(path) for path in part.files]) for part in held.parts],
             record={name: [store.url(path) for path in paths[name] if path in record[name]] for name in folders},
         )
     return files, copied

@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING
 
 from laps.compaction import COPIES, Copy, CopyWriter, copied_rows
 from laps.errors import DamagedFileError, NotProcessedError
+from laps.local_time import functions_sql
+from laps.tables import CAMERAS
+from resources.cameras import Cameras
 from resources.copies import (
     AT_ONCE,
     FOLDER,
@@ -29,6 +32,7 @@ from resources.copies import (
     copy_folder,
     group_of,
     list_record,
+    local_time_by,
     models_of,
     read_manifests,
     source_marks,
@@ -69,6 +73,7 @@ class _Work:
     copy: Copy
     model: str | None
     group: str
+    local: str
     sources: dict[str, Marks]
 
     @property
@@ -97,7 +102,10 @@ def compact(
     chosen = {"release": release.name, "tokenizer": release.tokenizer} if release else {}
     models = models_of(**chosen)
     copies = [copy for copy in COPIES.values() if all(table.name in models for table in copy.tables)]
-    record = list_record(store, {table.name: models[table.name] for copy in copies for table in copy.tables})
+    tables = [CAMERAS, *(table for copy in copies for table in copy.tables)]
+    record = list_record(store, {table.name: models[table.name] for table in tables})
+    # After the listing: cameras that are described anew meanwhile have another mark then.
+    functions = _local_time_functions(store)
     done = Compacted()
     work = []
     for planned, manifest in _planned(store, copies, models, record):
@@ -108,7 +116,7 @@ def compact(
     for number, one in enumerate(work):
         if progress is not None:
             progress(number, len(work))
-        _write(store, one, done)
+        _write(store, one, functions, done)
     if progress is not None:
         progress(len(work), len(work))
     done.removed = _remove_unnamed(store)
@@ -128,23 +136,30 @@ def _planned(
             groups[group_of(source)][source] = marks
         there = manifests[folders[copy.name]]
         for group in sorted({*groups, *there}):
-            yield _Work(copy, model, group, groups.get(group, {})), there.get(group)
+            local = local_time_by(copy, group, record)
+            yield _Work(copy, model, group, local, groups.get(group, {})), there.get(group)
 
 
 def _is_current(work: _Work, manifest: Manifest | None) -> bool:
     return (
         manifest is not None
         and manifest.version == work.copy.version
+        and manifest.local == work.local
         and {**manifest.sources, **manifest.left_out} == work.sources
     )
 
 
-def _write(store: Store, work: _Work, done: Compacted) -> None:
+def _local_time_functions(store: Store) -> list[str]:
+    cameras = Cameras(store).described()
+    return functions_sql((camera.name, camera.time_zone, camera.shifts) for camera in cameras)
+
+
+def _write(store: Store, work: _Work, functions: list[str], done: Compacted) -> None:
     """Write a data file, then the manifest that names it."""
     # A name that never was: a reader that knows a file by name never meets another content.
     name = f"{uuid.uuid4().hex}.parquet"
     sources, left_out = {}, {}
-    with store.staged(f"{work.folder}/{name}") as local, CopyWriter(work.copy, local) as writer:
+    with store.staged(f"{work.folder}/{name}") as local, CopyWriter(work.copy, local, functions) as writer:
         for source, rows in _rows_of(store, work):
             if isinstance(rows, str):
                 left_out[source] = work.sources[source]
@@ -152,7 +167,7 @@ def _write(store: Store, work: _Work, done: Compacted) -> None:
             else:
                 writer.write(rows)
                 sources[source] = work.sources[source]
-    manifest = Manifest(work.copy.version, name, sources, left_out)
+    manifest = Manifest(work.copy.version, name, work.local, sources, left_out)
     store.write_json(f"{work.folder}/{MANIFEST}", manifest.to_json())
     done.written[work.copy.name] = done.written.get(work.copy.name, 0) + 1
     done.rows += writer.rows

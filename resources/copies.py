@@ -14,15 +14,18 @@ taken before the rows were read, so rows that changed in between have a mark tha
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from typing import Any
 
+from laps.catalog import CopyPart
 from laps.compaction import COPIES, Copy, folders_of
 from laps.errors import NotProcessedError
-from laps.tables import TABLES
-from resources.store import Store
+from laps.tables import CAMERAS, TABLES
+from resources.store import PART, Store
 
 FOLDER = "compacted"
 MANIFEST = "manifest.json"
@@ -43,12 +46,14 @@ class Manifest:
     Attributes:
         version: :attr:`laps.compaction.Copy.version` of what wrote it.
         file: name of the data file, beside the manifest.
+        local: what local time and shift were computed by; see :func:`local_time_by`.
         sources: for each file of the record that was copied (below its table's folder) its marks.
         left_out: the same of files that could not be read.
     """
 
     version: str
     file: str
+    local: str
     sources: dict[str, Marks] = field(default_factory=dict)
     left_out: dict[str, Marks] = field(default_factory=dict)
 
@@ -56,27 +61,23 @@ class Manifest:
     def from_json(cls, content: Any) -> Manifest:
         """Raises KeyError, TypeError or AttributeError when it is none."""
         marks = [{source: tuple(of) for source, of in content[name].items()} for name in ("sources", "left_out")]
-        return cls(content["version"], content["file"], *marks)
+        return cls(content["version"], content["file"], content["local"], *marks)
 
     def to_json(self) -> dict[str, Any]:
         """What :meth:`from_json` reads."""
-        return {"version": self.version, "file": self.file, "sources": self.sources, "left_out": self.left_out}
+        return asdict(self)
 
 
 @dataclass(frozen=True)
 class Holding:
-    """Where the rows of a relation are: paths below the store's root.
+    """Where the rows of a relation are.
 
     Attributes:
-        whole: data files of copies of which every row holds.
-        partly: data files of copies with rows that no longer hold.
-        stale: the files of the record that those rows were taken from, below their table's folder.
+        parts: data files of the copy, as paths below the store's root.
         record: files of the record, below their table's folder, that no copy holds as they are.
     """
 
-    whole: list[str]
-    partly: list[str]
-    stale: list[str]
+    parts: list[CopyPart]
     record: list[str]
 
 
@@ -172,16 +173,28 @@ def _read_manifest(store: Store, path: str) -> Manifest | None:
         return None
 
 
-def holding(copy: Copy, folder: str, manifests: Mapping[str, Manifest], sources: Mapping[str, Marks]) -> Holding:
+def local_time_by(copy: Copy, group: str, record: Record) -> str:
+    """What local time and shift in a copy are computed by: how its camera is described, and whose time zones."""
+    if not copy.has_local_time:
+        return ""
+    path = f"{CAMERAS.name}/camera={folders_of(group)['camera']}/{PART}"
+    return f"{record[CAMERAS.name].get(path)}, time zones of DuckDB {version('duckdb')}"
+
+
+def holding(copy: Copy, model: str | None, manifests: Mapping[str, Manifest], store: Store, record: Record) -> Holding:
     """Where the rows of a copy's relation are now.
 
     Args:
         copy: the relation.
-        folder: where the copy lies.
+        model: the model that its tables are kept by.
         manifests: what there is of it, by group.
-        sources: the files of the record, as they are listed now.
+        store: the store.
+        record: the files of the record, as they are listed now.
     """
-    whole, partly, stale = [], [], []
+    sources = source_marks(store, copy, model, record)
+    # Files that are read in the same way, and what of them no longer holds.
+    files: dict[tuple[bool, bool], list[str]] = defaultdict(list)
+    stale: dict[tuple[bool, bool], list[str]] = defaultdict(list)
     held: set[str] = set()
     for group, manifest in sorted(manifests.items()):
         if manifest.version != copy.version:
@@ -190,25 +203,21 @@ def holding(copy: Copy, folder: str, manifests: Mapping[str, Manifest], sources:
         if not holds:
             continue
         held |= holds
-        path = f"{folder}/{group}/{manifest.file}"
-        if gone := manifest.sources.keys() - holds:
-            partly.append(path)
-            stale += sorted(gone)
-        else:
-            whole.append(path)
-    return Holding(whole, partly, stale, [source for source in sources if source not in held])
+        gone = manifest.sources.keys() - holds
+        way = (not gone, manifest.local == local_time_by(copy, group, record))
+        files[way].append(f"{copy_folder(copy, model)}/{group}/{manifest.file}")
+        stale[way] += sorted(gone)
+    parts = [CopyPart(files[way], stale[way], local=way[1]) for way in sorted(files, reverse=True)]
+    return Holding(parts, [source for source in sources if source not in held])
 
 
 def holdings(store: Store, models: Mapping[str, str | None], record: Record) -> dict[Copy, Holding]:
     """Where the rows of each relation are that has compacted copies; see :func:`models_of` and :func:`list_record`."""
-    folders = {
-        copy: copy_folder(copy, models[copy.tables[0].name])
+    of_copy = {
+        copy: models[copy.tables[0].name]
         for copy in COPIES.values()
         if all(table.name in models for table in copy.tables)
     }
-    manifests = read_manifests(store, folders.values())
-    return {
-        copy: holding(copy, folder, manifests[folder], source_marks(store, copy, models[copy.tables[0].name], record))
-        for copy, folder in folders.items()
-        if manifests[folder]
-    }
+    manifests = read_manifests(store, [copy_folder(copy, model) for copy, model in of_copy.items()])
+    found = {copy: manifests[copy_folder(copy, model)] for copy, model in of_copy.items()}
+    return {copy: holding(copy, of_copy[copy], there, store, record) for copy, there in found.items() if there}

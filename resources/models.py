@@ -19,10 +19,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from laps.compaction import COPIES
 from laps.errors import InputError, ModelMismatchError, NotProcessedError
 from laps.tables import CLUSTER_ASSIGNMENTS, TABLES, Table
-from resources.copies import copy_folder
 from resources.store import Store
 
 CURRENT = "models/current.json"
@@ -345,6 +343,9 @@ class ModelRegistry:
         Raises:
             InputError: there is no such release, or it is or was current.
         """
+        from laps.compaction import COPIES
+        from resources.copies import copy_folder
+
         release = self.release(name)
         if release.status != "draft":
             raise InputError(f"is {release.status}: only a draft can be discarded", where=f"release {name}")

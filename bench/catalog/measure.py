@@ -91,7 +91,7 @@ def make_copies(store: Store) -> float:
         if name not in TABLES or store.exists(f"{SINGLE}/{name}.parquet"):
             continue
         with store.staged(f"{SINGLE}/{name}.parquet") as local:
-            paths = ", ".join(map(catalog.quote, files.whole))
+            paths = ", ".join(map(catalog.quote, (file for part in files.parts for file in part.files)))
             duckdb.connect().execute(
                 f"COPY (SELECT * FROM read_parquet([{paths}], hive_partitioning=false)) TO '{local}' "
                 f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {SINGLE_ROW_GROUP_ROWS})"
