@@ -359,6 +359,25 @@ def test_columns_that_old_files_lack_are_null(store: Store) -> None:
     assert record_files(open_(store), "segments") == 0
 
 
+def test_a_camera_that_is_described_anew_has_its_new_local_time_at_once(store: Store) -> None:
+    filled(store)
+    compact(store, CURRENT)
+    query = (
+        "SELECT segment_id, start_time, start_local, shift, shift_date FROM primitives WHERE camera = '01' ORDER BY 1"
+    )
+    before = open_(store).execute(query).fetchall()
+    assert any(row[3] == "night" for row in before)
+    Cameras(store).write(Camera("01", time_zone="America/Chicago"))
+    after = open_(store).execute(query).fetchall()
+    assert [row[:2] for row in after] == [row[:2] for row in before]
+    assert all(row[2] != old[2] and row[3] is None for row, old in zip(after, before, strict=True))
+    assert same_as_without(store)
+    # Two months of it are written again: recordings have no months.
+    assert compact(store, CURRENT).written == {"recordings": 1, "raw_video": 2, "segments": 2, "primitives": 2}
+    assert open_(store).execute(query).fetchall() == after
+    assert same_as_without(store)
+
+
 def test_releases_have_copies_of_their_own(store: Store) -> None:
     filled(store)
     compact(store, CURRENT)
