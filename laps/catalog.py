@@ -24,7 +24,7 @@ import duckdb
 
 from laps import local_time
 from laps.cameras import parse_shift
-from laps.compaction import COPIES, DATE, HOUR, PRIMITIVES_COPY, SOURCE, Copy
+from laps.compaction import COPIES, DATE, FOLDER, HOUR, PRIMITIVES_COPY, SOURCE, Copy
 from laps.errors import StoreError
 from laps.tables import CAMERAS, CLUSTER_ASSIGNMENTS, CLUSTER_NAMES, CLUSTERS, SEGMENTS, TABLES, Column, Table
 
@@ -343,6 +343,8 @@ def create_views(
 
 _FILE = re.compile(r"[\"'](?P<path>(?:/|\w+://)[^\"\n]*?\.parquet)(?:/\*\*/\*\.parquet)?[\"']")
 
+_COPY_FILE = re.compile(rf"/{FOLDER}/.*/[0-9a-f]{{32}}\.parquet$")
+
 # These quote files only because the statement did.
 _NOT_ABOUT_FILES = (
     duckdb.BinderException,
@@ -368,7 +370,9 @@ def unreadable_file(error: duckdb.Error) -> StoreError | None:
     return StoreError(
         f"is no readable Parquet file: {_first_line(error)}",
         where=path,
-        fix="Materialize this partition again; the others are not affected.",
+        fix="Run `laps compact --all`, which writes it again; no rows are lost."
+        if _COPY_FILE.search(path)
+        else "Materialize this partition again; the others are not affected.",
     )
 
 

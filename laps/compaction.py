@@ -37,6 +37,9 @@ from laps.tables import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+FOLDER = "compacted"
+"""Where copies lie in a store."""
+
 ROW_GROUP_ROWS = 16_384
 """Rows of a row group: some days of a busy camera. Smaller ones skip more, larger ones are read faster as a whole."""
 

@@ -17,14 +17,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from laps.compaction import COPIES, Copy, CopyWriter, copied_rows
+from laps.compaction import COPIES, FOLDER, Copy, CopyWriter, copied_rows
 from laps.errors import DamagedFileError, NotProcessedError
 from laps.local_time import functions_sql
 from laps.tables import CAMERAS
 from resources.cameras import Cameras
 from resources.copies import (
     AT_ONCE,
-    FOLDER,
     MANIFEST,
     Manifest,
     Marks,

@@ -22,12 +22,11 @@ from importlib.metadata import version
 from typing import Any
 
 from laps.catalog import CopyPart
-from laps.compaction import COPIES, Copy, folders_of
+from laps.compaction import COPIES, FOLDER, Copy, folders_of
 from laps.errors import NotProcessedError
 from laps.tables import CAMERAS, TABLES
 from resources.store import PART, Store
 
-FOLDER = "compacted"
 MANIFEST = "manifest.json"
 # Requests at once on object storage, where each mostly waits.
 AT_ONCE = 16

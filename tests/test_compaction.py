@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from laps.cameras import Camera, parse_shift
 from laps.catalog import PRIMITIVES
-from laps.compaction import COPIES, PRIMITIVES_COPY
+from laps.compaction import COPIES, FOLDER, PRIMITIVES_COPY
 from laps.errors import StoreError
 from laps.tables import CLIPS, CLUSTER_ASSIGNMENTS, RAW_VIDEO, RECORDINGS, SEGMENT_EMBEDDINGS, SEGMENTS
 from laps.timegrid import HOUR_NS, CameraHour, parse_utc, to_datetime
@@ -29,7 +29,7 @@ from resources import compaction
 from resources.cameras import Cameras
 from resources.catalog import connect, run_query
 from resources.compaction import Compacted, compact
-from resources.copies import FOLDER, MANIFEST
+from resources.copies import MANIFEST
 from resources.models import Release
 from resources.store import Store, rows_table
 from tests.catalogs import RELEASE, TOKENIZER, Primitive, write_primitives
@@ -347,6 +347,17 @@ def test_a_damaged_file_of_the_record_does_not_stop_a_compaction(store: Store) -
         run_query(open_(store), "SELECT * FROM segment_embeddings")
     write_hour(store, HOURS[0], np.random.default_rng(0))
     assert compact(store, CURRENT).written["segment_embeddings"] == 1
+    assert same_as_without(store)
+
+
+def test_a_damaged_copy_is_named_and_made_again(store: Store) -> None:
+    filled(store)
+    compact(store, CURRENT)
+    damaged = store.files(f"{FOLDER}/clips", ".parquet")[0]
+    Path(store.full_path(damaged)).write_bytes(b"no Parquet")
+    with pytest.raises(StoreError, match=rf"{damaged}.*laps compact --all"):
+        run_query(open_(store), "SELECT * FROM clips")
+    compact(store, CURRENT, everything=True)
     assert same_as_without(store)
 
 
