@@ -345,6 +345,12 @@ _FILE = re.compile(r"[\"'](?P<path>(?:/|\w+://)[^\"\n]*?\.parquet)(?:/\*\*/\*\.p
 
 _COPY_FILE = re.compile(rf"/{FOLDER}/.*/[0-9a-f]{{32}}\.parquet$")
 
+
+def is_copy_file(path: str) -> bool:
+    """Whether a path or URL is that of a compacted copy's data file, which never changes."""
+    return _COPY_FILE.search(path) is not None
+
+
 # These quote files only because the statement did.
 _NOT_ABOUT_FILES = (
     duckdb.BinderException,
@@ -371,7 +377,7 @@ def unreadable_file(error: duckdb.Error) -> StoreError | None:
         f"is no readable Parquet file: {_first_line(error)}",
         where=path,
         fix="Run `laps compact --all`, which writes it again; no rows are lost."
-        if _COPY_FILE.search(path)
+        if is_copy_file(path)
         else "Materialize this partition again; the others are not affected.",
     )
 

@@ -185,24 +185,34 @@ class ReadOnlyFiles(AbstractFileSystem):
         super().__init__()
         self.protocol = store.root.split("://", 1)[0]
         self._store = store
+        self._copies: dict[str, dict[str, Any]] = {}  # what is known of them stays true: they never change
 
     def open(self, path: str, mode: str = "rb", **_: object) -> Any:
         if mode != "rb":
             raise PermissionError(f"the catalog does not write: {path}")
         # Parquet is read in ranges: a large read-ahead would fetch what no query asked for.
         try:
+            if catalog.is_copy_file(path):
+                return _Ranges(self._store.fs, self._full(path), int(self.info(path)["size"]))
             return self._store.fs.open(self._full(path), "rb", block_size=2**18)
         except FileNotFoundError as error:
             # With the name that the query knows, in quotes as in DuckDB's own messages.
             raise FileNotFoundError(f'No such file: "{path}"') from error
 
     def info(self, path: str, **_: object) -> dict[str, Any]:
-        return {**self._store.fs.info(self._full(path)), "name": path}
+        if path in self._copies:
+            return self._copies[path]
+        info = {**self._store.fs.info(self._full(path)), "name": path}
+        if catalog.is_copy_file(path):
+            self._copies[path] = info
+        return info
 
     def exists(self, path: str, **_: object) -> bool:
         return bool(self._store.fs.exists(self._full(path)))
 
     def modified(self, path: str) -> Any:
+        if catalog.is_copy_file(path) and "LastModified" in (info := self.info(path)):
+            return info["LastModified"]  # by which DuckDB knows what it keeps of the file
         try:
             return self._store.fs.modified(self._full(path))
         except NotImplementedError:
@@ -219,6 +229,40 @@ class ReadOnlyFiles(AbstractFileSystem):
         if not path.startswith(below) or ".." in path.split("/"):
             raise PermissionError(f"outside of the store: {path}")
         return self._store.full_path(path.removeprefix(below))
+
+
+class _Ranges(io.RawIOBase):
+    """A file that never changes, read as DuckDB asks for it: one request for each read, and none beside.
+
+    Args:
+        fs: the file system.
+        path: path in it.
+        size: its size in bytes.
+    """
+
+    def __init__(self, fs: Any, path: str, size: int) -> None:
+        self._fs, self._path, self._size, self._at = fs, path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._size if size < 0 else min(self._size, self._at + size)
+        if stop <= self._at:
+            return b""
+        content = bytes(self._fs.cat_file(self._path, start=self._at, end=stop))
+        self._at += len(content)
+        return content
 
 
 def _connection(store: Store) -> duckdb.DuckDBPyConnection:

@@ -196,12 +196,12 @@ def record_files(connection: duckdb.DuckDBPyConnection, view: str) -> int:
     return len(re.findall(r"'/[^']*/part-0\.parquet'", sql))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_after_any_sequence_of_changes_the_views_are_those_of_the_record(store: Store, seed: int) -> None:
     rng = np.random.default_rng(seed)
     filled(store, seed)
     compact(store, CURRENT)
-    for number in range(10):
+    for number in range(9):
         step = STEPS[int(rng.integers(len(STEPS)))]
         step(store, HOURS[int(rng.integers(len(HOURS)))], rng)
         assert same_as_without(store), f"after step {number}: {step.__name__}"

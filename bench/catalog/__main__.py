@@ -64,7 +64,7 @@ def measure(
     found: dict[str, dict[str, Times]] = {heading: {} for heading in chosen}
     with place(folder, s3) as store:
         for way in options.ways:
-            opening[way] = measure_opening(store, way, 3 if s3 else options.runs)
+            opening[way] = measure_opening(store, way, runs=options.runs, budget_s=options.budget)
             print(f"{'S3' if s3 else 'local'}, {way}: opened in {opening[way].quantile(0.5):.2f} s", flush=True)
             times = measure_queries(
                 store, way, chosen, runs=options.runs, longest_s=options.longest, budget_s=options.budget
