@@ -33,6 +33,7 @@ from resources.copies import (
     list_record,
     local_time_by,
     models_of,
+    read_manifest,
     read_manifests,
     source_marks,
 )
@@ -216,19 +217,24 @@ def _ahead(
 
 def _remove_unnamed(store: Store) -> int:
     """Remove data files that no manifest has named for a day; returns how many."""
-    written = store.modified(FOLDER)
     before = time.time() - KEPT_S
+    files: dict[str, list[str]] = defaultdict(list)
+    for path in store.files(FOLDER, ".parquet"):
+        files[path.rpartition("/")[0]].append(path)
+    manifests = {
+        folder: read_manifest(store, f"{folder}/{MANIFEST}") for folder, paths in files.items() if len(paths) > 1
+    }
+    # Looked at after the manifests were read: one that another compaction replaced since is young.
+    written = store.modified(FOLDER)
     count = 0
-    named: dict[str, Manifest] = {}
-    for path in written:
-        folder, _, name = path.rpartition("/")
-        # A manifest in whose time the file was never named; what is younger may still be read, or named any moment.
-        manifest_at = written.get(f"{folder}/{MANIFEST}", 0.0)
-        if name == MANIFEST or not name.endswith(".parquet") or max(written[path], manifest_at) >= before:
+    for folder, paths in files.items():
+        manifest, manifest_at = manifests.get(folder), written.get(f"{folder}/{MANIFEST}")
+        # What cannot be read may be the manifest of a later version of this program.
+        if manifest_at is not None and (manifest is None or manifest_at >= before):
             continue
-        if manifest_at and folder not in named:
-            named[folder] = Manifest.from_json(store.read_json(f"{folder}/{MANIFEST}"))
-        if folder not in named or named[folder].file != name:
-            store.delete(path)
-            count += 1
+        for path in paths:
+            named = manifest is not None and path == f"{folder}/{manifest.file}"
+            if not named and written.get(path, before) < before:
+                store.delete(path)
+                count += 1
     return count

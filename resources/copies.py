@@ -153,7 +153,7 @@ def read_manifests(store: Store, folders: Iterable[str]) -> dict[str, dict[str, 
         for folder in found
         if path.startswith(f"{folder}/camera=")
     ]
-    manifests = at_once(store, lambda place: _read_manifest(store, place[1]), places)
+    manifests = at_once(store, lambda place: read_manifest(store, place[1]), places)
     for (folder, path), manifest in zip(places, manifests, strict=True):
         group = path.removeprefix(f"{folder}/").removesuffix(f"/{MANIFEST}")
         if manifest is not None and f"{folder}/{group}/{manifest.file}" in listed:
@@ -161,7 +161,8 @@ def read_manifests(store: Store, folders: Iterable[str]) -> dict[str, dict[str, 
     return found
 
 
-def _read_manifest(store: Store, path: str) -> Manifest | None:
+def read_manifest(store: Store, path: str) -> Manifest | None:
+    """The manifest at a path; None where there is none any more, or something else."""
     try:
         content = store.read_bytes(path)
     except NotProcessedError:  # removed since it was listed
