@@ -201,7 +201,7 @@ def test_after_any_sequence_of_changes_the_views_are_those_of_the_record(store: 
     rng = np.random.default_rng(seed)
     filled(store, seed)
     compact(store, CURRENT)
-    for number in range(9):
+    for number in range(7):
         step = STEPS[int(rng.integers(len(STEPS)))]
         step(store, HOURS[int(rng.integers(len(HOURS)))], rng)
         assert same_as_without(store), f"after step {number}: {step.__name__}"

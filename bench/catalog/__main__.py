@@ -26,6 +26,13 @@ from resources.s3_server import BUCKET, STORE, serve
 from resources.store import Store
 
 GOAL_S = 0.1
+_WHY = """\
+What takes longer than the goal with compacted copies, and why: pauses, repeats, sequences, outliers and what follows
+what sort a million rows; the nearest neighbours read 256 numbers of each primitive, one gigabyte; what two cameras saw
+at once has hundreds of thousands of rows. With a condition on `camera` and `date` they read a day and not the year.
+Opening the catalog lists every file of every table, which is what makes it right at every moment; a prompt or a
+notebook pays it once.
+"""
 _MARKER = "made"
 
 
@@ -112,7 +119,10 @@ def page(tables: dict[str, str], options: argparse.Namespace) -> str:
         "- *one file*: the reference, a single file for each table with all its rows.",
         "",
         f"Commit {_commit()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {_processor()}, {os.cpu_count()} cores, "
-        f"{platform.system()}, Python {platform.python_version()}, DuckDB {duckdb.__version__}.",
+        f"{platform.system()}, Python {platform.python_version()}, DuckDB {duckdb.__version__}. Load average at the "
+        f"end: {os.getloadavg()[1]:.1f}; figures of a machine that was busy with other work are too high.",
+        "",
+        _WHY.strip(),
     ]
     for name, text in tables.items():
         about += ["", f"## {name}", "", text]
