@@ -21,7 +21,7 @@ import duckdb
 
 from bench.catalog.cookbook import COOKBOOK, queries
 from bench.catalog.generate import Generator, Size
-from bench.catalog.measure import WAYS, Times, make_copies, measure_opening, measure_queries
+from bench.catalog.measure import WAYS, Times, adopt_copies, make_copies, measure_opening, measure_queries
 from resources.s3_server import BUCKET, STORE, serve
 from resources.store import Store
 
@@ -60,7 +60,12 @@ def place(folder: Path, s3: bool) -> Iterator[Store]:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             del os.environ[name]
         os.environ.update(server.environment())
-        yield Store(STORE)
+        store, local = Store(STORE), Store(str(folder / BUCKET / "store"))
+        adopt_copies(store)
+        try:
+            yield store
+        finally:
+            adopt_copies(local)
 
 
 def measure(
