@@ -9,7 +9,7 @@ import duckdb
 
 from laps.catalog import PRIMITIVES, quote
 from laps.errors import StoreError
-from laps.tables import CLIPS, CLUSTER_ASSIGNMENTS, CLUSTER_NAMES, CLUSTERS, SEGMENTS
+from laps.tables import CLIPS, CLUSTER_ASSIGNMENTS, CLUSTER_NAMES, CLUSTERS, SEGMENTS, mend
 
 _OF_PRIMITIVES = tuple(table.name for table in (SEGMENTS, CLUSTER_ASSIGNMENTS, CLIPS, CLUSTERS, CLUSTER_NAMES))
 # Long enough for thousands of small files on a disk, short enough for whoever waits for a message.
@@ -39,9 +39,10 @@ def damaged_file(connection: duckdb.DuckDBPyConnection, relations: Iterable[str]
         try:
             cursor.execute(f"SELECT count(hash(whole)) FROM read_parquet([{quote(path)}]) AS whole").fetchall()
         except duckdb.Error:
-            return StoreError(
-                f"is no readable Parquet file: {said}",
-                where=path,
-                fix="Materialize this partition again; the others are not affected.",
-            )
-    return StoreError(said, where=", ".join(sorted(tables)) or None)
+            return StoreError(f"is no readable Parquet file: {said}", where=path, fix=mend(path))
+    return StoreError(
+        said,
+        where=", ".join(sorted(tables)) or None,
+        # Copies are no record and no partitions: they are written again rather than looked through.
+        fix="Run `laps compact --all`, in case a compacted copy is damaged, and the query again.",
+    )

@@ -348,12 +348,16 @@ class ModelRegistry:
         Raises:
             InputError: there is no such release, or it is or was current.
         """
+        from laps.compaction import COPIES
+        from resources.copies import copy_folder
+
         release = self.release(name)
         if release.status != "draft":
             raise InputError(f"is {release.status}: only a draft can be discarded", where=f"release {name}")
         removed = {}
         tables = [table for table in TABLES.values() if table.model_level == "release"]
-        for folder in [*(self.store.table_path(table, name) for table in tables), f"reports/release={name}"]:
+        copies = [copy_folder(copy, name) for copy in COPIES.values() if copy.model_level == "release"]
+        for folder in [*(self.store.table_path(table, name) for table in tables), *copies, f"reports/release={name}"]:
             if files := self.store.files(folder):
                 removed[folder] = len(files)
                 self.store.delete(folder)

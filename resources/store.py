@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from laps.errors import InputError, NotProcessedError, StoreError
+from laps.errors import DamagedFileError, InputError, NotProcessedError, StoreError
 from laps.tables import Table, mend
 from laps.timegrid import CameraHour, parse_hour
 from resources.urls import refuse_credentials
@@ -234,6 +234,34 @@ class Store:
         except OSError as error:
             raise self._failed(folder, "cannot be listed", error) from error
         return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory")
+
+    def marks(self, folder: str, suffix: str = "") -> dict[str, str]:
+        """What :meth:`files` lists, each with a mark that changes whenever the file is written again.
+
+        It is made of what a listing tells, so that no file is opened: size, modification time and inode on a disk
+        (a file that is published is a new one), size, ETag and modification time in object storage.
+        """
+        return {
+            path: _mark(info)
+            for path, info in sorted(self.listing(folder).items())
+            if path.endswith(suffix) and not _is_temporary(path)
+        }
+
+    def partition_marks(self, table: Table, model: str | None = None) -> dict[str, str]:
+        """:meth:`marks` of a table's camera hours; on a disk what else lies in their folders is not looked at."""
+        folder = self.table_path(table, model)
+        if not self.is_local:
+            return self.marks(folder, PART)
+        found = {}
+        try:
+            for path in _hour_folders(Path(self.full_path(folder))):
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.stat(f"{path}/{PART}")  # noqa: PTH116  a tenth of what a Path costs
+                    found[f"{path}/{PART}"] = _mark_of_file(status)
+        except OSError as error:
+            raise self._failed(folder, "cannot be listed", error) from error
+        base = self.full_path("")
+        return {path.removeprefix(base): mark for path, mark in sorted(found.items())}
 
     def modified(self, folder: str) -> dict[str, float]:
         """When each file of a folder and its subfolders was last written, in seconds since the epoch, by path."""
@@ -459,7 +487,7 @@ class Store:
     def partitions(self, table: Table, model: str | None = None) -> list[CameraHour]:
         """The camera hours of a table that have been processed, in order."""
         hours = []
-        for path in self.files(self.table_path(table, model), suffix=PART):
+        for path in self.partition_marks(table, model):
             parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
             hours.append(CameraHour(parts["camera"], parse_hour(f"{parts['date']}-{parts['hour']}:00")))
         return sorted(hours)
@@ -500,8 +528,8 @@ class Store:
         if lacking:
             raise self._damaged(path, f"is no file of the table {table.name}: it has no column {', '.join(lacking)}")
 
-    def _damaged(self, path: str, what: str) -> StoreError:
-        return StoreError(
+    def _damaged(self, path: str, what: str) -> DamagedFileError:
+        return DamagedFileError(
             " ".join(what.split()).rstrip(". "),  # Arrow's reasons have several lines
             where=self.url(path),
             fix=mend(path),
@@ -513,6 +541,30 @@ def reason(error: OSError) -> str:
     said = str(error.strerror or error)
     # Arrow puts the temporary file's name before it.
     return os.strerror(error.errno) if error.errno and "[errno" in said else said.rstrip(". ")
+
+
+def _hour_folders(table: Path) -> Iterator[str]:
+    """The folders ``camera=/date=/hour=`` below a table's."""
+    folders = [str(table)]
+    for level in ("camera=", "date=", "hour="):
+        inside: list[str] = []
+        for folder in folders:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+                inside += [entry.path for entry in entries if entry.name.startswith(level)]
+        folders = inside
+    yield from folders
+
+
+def _mark(info: dict[str, Any]) -> str:
+    if "ino" in info:
+        return f"{info['size']}-{round(info['mtime'] * 1e9)}-{info['ino']}"
+    when = info.get("LastModified", info.get("created"))
+    etag = str(info.get("ETag", "")).strip('"')
+    return f"{info['size']}-{etag}-{when.isoformat() if isinstance(when, datetime) else when}"
+
+
+def _mark_of_file(status: os.stat_result) -> str:
+    return _mark({"size": status.st_size, "mtime": status.st_mtime, "ino": status.st_ino})
 
 
 class TableWriter:

@@ -30,9 +30,10 @@ from resources.object_storage import ObjectStorage, object_storage
 from resources.recordings import Recordings, file_info, open_uri
 from resources.settings import store_settings
 from resources.store import Store
+from tests.conftest import Laps
 from tests.export_store import ExportStore
 from tests.s3 import S3, s3, s3_server
-from tests.test_cli import Run, run
+from tests.test_cli import run
 from tests.test_store_s3 import impatient, quick
 from tests.videos import write_video
 
@@ -90,7 +91,7 @@ def more_rows(rows: pa.Table) -> pa.Table:
 
 
 @pytest.mark.parametrize("command", [["status"], ["sql", "select 1"], ["ingest"]], ids=lambda command: command[0])
-def test_a_bucket_that_does_not_exist(run: Run, s3: S3, command: list[str]) -> None:
+def test_a_bucket_that_does_not_exist(run: Laps, s3: S3, command: list[str]) -> None:
     code, out, err = run("--store", "s3://no-such-bucket/store", *command)
     assert (code, out) == (1, "")
     assert err.count("\n") == 1 and "Traceback" not in err
@@ -98,13 +99,13 @@ def test_a_bucket_that_does_not_exist(run: Run, s3: S3, command: list[str]) -> N
     assert "the bucket does not exist. Create the bucket, or correct the URL (LAPS_STORE, LAPS_LANDING)." in err
 
 
-def test_a_landing_zone_whose_bucket_does_not_exist(run: Run, s3: S3) -> None:
+def test_a_landing_zone_whose_bucket_does_not_exist(run: Laps, s3: S3) -> None:
     code, out, err = run("ingest", "--landing", "s3://no-such-bucket")
     assert (code, out) == (1, "")
     assert "s3://no-such-bucket/: cannot be listed: the bucket does not exist" in err
 
 
-def test_an_empty_place_in_a_bucket_is_no_store_for_reading(run: Run, s3: S3) -> None:
+def test_an_empty_place_in_a_bucket_is_no_store_for_reading(run: Laps, s3: S3) -> None:
     code, out, err = run("--store", s3.url, "status")
     assert (code, out) == (1, "")
     assert f"{s3.url}: there is no store here. `laps ingest PATH --camera NAME`" in err
@@ -133,7 +134,7 @@ def test_a_disk_that_is_read_only(small_disk: Path, made: ExportStore) -> None:
     assert rows_of(store, made.release.name).equals(rows)
 
 
-def test_keys_that_may_only_read(remote: ExportStore, s3: S3, run: Run, tmp_path: Path) -> None:
+def test_keys_that_may_only_read(remote: ExportStore, s3: S3, run: Laps, tmp_path: Path) -> None:
     store, release = remote.store, remote.release.name
     s3.proxy.fault("403 AccessDenied", method="PUT|POST|DELETE", times=10**6)
     path = store.partition_path(SEGMENTS, HOUR, release)
@@ -181,7 +182,7 @@ def big_file(folder: Path) -> Path:
     return file
 
 
-def test_an_export_onto_a_full_disk(small_disk: Path, made: ExportStore, run: Run) -> None:
+def test_an_export_onto_a_full_disk(small_disk: Path, made: ExportStore, run: Laps) -> None:
     (small_disk / "filler").write_bytes(bytes(2**19 - 2**15))
     code, _, err = run(
         "--store", made.store.root, "export", "--release", made.release.name, "--format", "webdataset",
@@ -262,7 +263,7 @@ def test_a_run_that_cannot_write_says_where_and_what_to_do(
         ("AWS_ACCESS_KEY_ID", "AKIAOTHER", "Access Key Id you provided does not exist"),
     ],
 )
-def test_a_wrong_key(run: Run, s3: S3, monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
+def test_a_wrong_key(run: Laps, s3: S3, monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
     monkeypatch.setenv(name, value)
     for command in (["status"], ["ingest"]):
         ObjectStorage.clear_instance_cache()
@@ -287,7 +288,7 @@ def test_a_bucket_in_another_region_is_found_there(remote: ExportStore, s3: S3, 
     assert store.read_bytes("new") == b"1"
 
 
-def test_an_endpoint_of_another_region_says_which(run: Run, s3: S3) -> None:
+def test_an_endpoint_of_another_region_says_which(run: Laps, s3: S3) -> None:
     s3.proxy.fault("301 PermanentRedirect", times=10**6, **ELSEWHERE)
     ObjectStorage.clear_instance_cache()
     code, out, err = run("--store", s3.url, "status")
@@ -310,7 +311,7 @@ def test_an_endpoint_of_another_region_says_which(run: Run, s3: S3) -> None:
     ],
 )
 def test_settings_that_cannot_be(
-    run: Run, s3: S3, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], store: str, says: str
+    run: Laps, s3: S3, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], store: str, says: str
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -331,7 +332,7 @@ def test_a_server_that_redirects_for_ever(s3: S3) -> None:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://no-such-host.invalid:9000"])
 def test_an_endpoint_that_is_down(
-    run: Run, s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, endpoint: str
+    run: Laps, s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, endpoint: str
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     video = write_video(tmp_path / "cam1_20260105T090000Z.mp4", seconds=2)
@@ -406,7 +407,7 @@ def test_a_network_that_goes_down_is_no_clip_that_cannot_be_cut(s3: S3, tmp_path
 # --- a selection that is none, or mixes ---------------------------------------------------------------------------
 
 
-def test_a_condition_that_selects_nothing(run: Run, anywhere: ExportStore, tmp_path: Path) -> None:
+def test_a_condition_that_selects_nothing(run: Laps, anywhere: ExportStore, tmp_path: Path) -> None:
     code, out, err = run(
         "--store", anywhere.store.root, "export", "--release", anywhere.release.name,
         "--where", "duration_s > 1000", "--out", tmp_path / "set",
@@ -417,7 +418,7 @@ def test_a_condition_that_selects_nothing(run: Run, anywhere: ExportStore, tmp_p
     assert not (tmp_path / "set").exists()
 
 
-def test_a_selection_that_mixes_tokenizers(run: Run, anywhere: ExportStore, tmp_path: Path) -> None:
+def test_a_selection_that_mixes_tokenizers(run: Laps, anywhere: ExportStore, tmp_path: Path) -> None:
     store, release = anywhere.store, anywhere.release.name
     rows = rows_of(store, release, OTHER_HOUR)
     other = pa.array(["tother"] * rows.num_rows)
@@ -533,7 +534,7 @@ def test_a_damaged_row_of_the_register(anywhere: ExportStore) -> None:
     assert recordings.cameras() == ["a", "b"]
 
 
-def test_a_json_file_that_was_truncated_is_named(run: Run, anywhere: ExportStore) -> None:
+def test_a_json_file_that_was_truncated_is_named(run: Laps, anywhere: ExportStore) -> None:
     store = anywhere.store
     for path in ("settings.json", "models/releases/r1/release.json", "models/releases/r1/tokenizer.json"):
         good = store.read_bytes(path)

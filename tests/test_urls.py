@@ -15,7 +15,8 @@ from resources.configured import RecordingsResource, StoreResource
 from resources.recordings import Recordings, file_info, open_uri
 from resources.store import Store, file_system
 from resources.urls import has_credentials, refuse_credentials
-from tests.test_cli import Run, run
+from tests.conftest import Laps
+from tests.test_cli import run
 
 __all__ = ["run"]
 
@@ -91,7 +92,7 @@ def test_every_door_refuses_them(use: Callable[[str], object], url: str) -> None
     ],
     ids=lambda command: " ".join(command).replace(URL, "URL").replace(SIGNED, "SIGNED"),
 )
-def test_no_command_echoes_them(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+def test_no_command_echoes_them(run: Laps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = run(*command)
     assert (code, out) == (1, "")
@@ -100,7 +101,7 @@ def test_no_command_echoes_them(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", ["LAPS_STORE", "LAPS_LANDING"])
-def test_variables_that_hold_them_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_variables_that_hold_them_are_refused(run: Laps, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, URL)
     code, out, err = run("ingest")
     assert (code, out) == (1, "")
@@ -109,7 +110,7 @@ def test_variables_that_hold_them_are_refused(run: Run, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("command", [["export"], ["report"], ["sql", "select 1"]], ids=lambda command: command[0])
 def test_a_url_is_no_place_for_what_is_written_locally(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+    run: Laps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Store().write_bytes("settings.json", b"{}")

@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": "laps_dagster.cli.doctor",
     "camera": "laps_dagster.cli.camera",
     "dev": "laps_dagster.cli.dev",
+    "compact": "laps_dagster.cli.compact",
     "sql": "laps_dagster.cli.sql",
     "report": "laps_dagster.cli.report",
     "name": "laps_dagster.cli.names",
