@@ -13,6 +13,8 @@ from laps.sampling import Piece
 from laps.timegrid import format_utc, from_datetime
 from laps.video import Opener
 
+_OF_THE_FILE = (FileNotFoundError, PermissionError)
+
 
 @dataclass(frozen=True)
 class PrimitiveClip:
@@ -45,6 +47,9 @@ def cut_primitives(
         pieces: used footage of the hours that they lie in.
         open: opens a uri as a seekable binary file.
         reencode: encode anew instead of copying the compressed pictures.
+
+    Raises:
+        OSError: a URL cannot be read for another reason than that the file is gone or forbidden.
     """
     of_recording: dict[str, tuple[Piece, list[tuple[str, int, int]]]] = {}
     for primitive in primitives:
@@ -80,6 +85,9 @@ def _cut_from(
                 done += 1
                 yield clip
     except (MediaError, OSError) as error:
+        if "://" in piece.uri and isinstance(error, OSError) and not isinstance(error, _OF_THE_FILE):
+            # A network that is down must not be stored as clips that cannot be cut.
+            raise
         # The file cannot be read on; what was cut before stays cut.
         reason = str(error) if isinstance(error, MediaError) else f"{piece.uri}: {error}"
         for segment_id, _, _ in wanted[done:]:

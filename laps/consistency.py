@@ -29,14 +29,14 @@ class Partition:
         hour: the camera hour.
         grid: the sampling grid.
         read: the rows of a table for this hour, by its columns (None: all); of ``table`` those that are judged.
-        exists: whether there is a file in the store, by its path.
+        files: paths of the files in a folder of the store.
     """
 
     table: Table
     hour: CameraHour
     grid: SampleGrid
     read: Callable[[Table, list[str] | None], pa.Table]
-    exists: Callable[[str], bool]
+    files: Callable[[str], list[str]]
 
 
 def problems_of(part: Partition) -> list[str]:
@@ -128,10 +128,17 @@ def _of_segments(part: Partition) -> list[str]:
     if have - expected:
         problems.append(f"{len(have - expected)} rows belong to no primitive of this hour")
     if part.table is tables.CLIPS:
-        missing = [path for path in rows["clip_path"].drop_null().to_pylist() if not part.exists(path)]
+        paths = rows["clip_path"].drop_null().to_pylist()
+        # One listing: in object storage looking for each clip would be a request for each.
+        there = {file for folder in {_folder(path) for path in paths} for file in part.files(folder)}
+        missing = [path for path in paths if path not in there]
         if missing:
             problems.append(f"{len(missing)} clips are not in the store, the first: {missing[0]}")
     return problems
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 RULES: dict[Table, Callable[[Partition], list[str]]] = {

@@ -87,7 +87,7 @@ def _partition(store: Store, table: Table, hour: CameraHour, model: str | None, 
         # What a release's tables are compared with belongs to the same release, and the rest to none.
         return store.read_partition(wanted, hour, model if wanted.model_level else None, columns)
 
-    return Partition(table, hour, store_grid(store), read, store.exists)
+    return Partition(table, hour, store_grid(store), read, store.files)
 
 
 def _give_reason(store: Store, path: str, problems: list[str]) -> None:
