@@ -86,6 +86,7 @@ class Webhook:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
                 answer.read()
         except urllib.error.HTTPError as error:
+            error.close()
             raise AlarmError(
                 f"answered {error.code} {error.reason}", where="the webhook", fix=_look_at(WEBHOOK)
             ) from None

@@ -98,6 +98,14 @@ def test_tables_and_files_round_trip(store: Store, tmp_path: Path) -> None:
     store.delete("models")
 
 
+def test_a_file_is_moved_whole(store: Store) -> None:
+    store.write_bytes("segments/a", b"rows")
+    store.move("segments/a", "quarantine/segments/a")
+    assert not store.exists("segments/a") and store.read_bytes("quarantine/segments/a") == b"rows"
+    with pytest.raises(NotProcessedError, match="there is no such file"):
+        store.move("segments/a", "quarantine/segments/a")
+
+
 def test_an_absent_partition_says_what_to_do(store: Store) -> None:
     for read in (store.read_partition, store.partition_rows, lambda *a: next(store.iter_partition(*a))):
         with pytest.raises(NotProcessedError, match=r"has not been materialized.*laps backfill"):
