@@ -189,7 +189,8 @@ def make_models(seen: list[TrackWindows], length_s: float, minutes: float, work:
     tokenizer = load(folder)
     quality = json.loads((folder / TRAINING).read_text(encoding="utf-8"))["quality"]
     streams = [encoded(one, tokenizer, Stretch(number), length_s, work) for number, one in enumerate(seen)]
-    calibration = calibrate(streams, camera=CAMERA, decoded_motion=tokenizer.decoded_motion())
+    # By the velocity: minutes of training make no tokenizer whose decoded motion tells motion from rest.
+    calibration = calibrate(streams, camera=CAMERA, form="velocity")
     vectors = tokenizer.code_vectors()
     embedder = FrozenTransformer.create(vectors.shape[1], seed=0)
     primitives = [codes for stream in streams for codes in primitives_of(stream, calibration) if len(codes)]
