@@ -48,29 +48,32 @@ START_NS = parse_utc("2026-01-05T00:00:00Z")
 TRAINED, UNDISTURBED, OF_A_FAULT = 3, 12, 3
 GRID = SampleGrid()
 
+NOISE = SCENARIOS["clean"].noise  # of the sensor, grey levels
+MOVED = "camera moved"
+
 Picture = NDArray[np.uint8]
 
 
-def moved(picture: Picture, _: np.random.Generator) -> Picture:
-    """The camera was knocked: turned by 10 degrees and shifted by a sixth of the picture."""
+def moved(picture: Picture, rng: np.random.Generator) -> Picture:
+    """The camera was knocked: turned by 10 degrees, and nearer. The sensor's noise is what it was."""
     height, width = picture.shape[:2]
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 10, 1.0)
-    turn[:, 2] += width / 6, height / 6
-    return np.asarray(cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 10, 1.4)
+    turned = cv2.warpAffine(picture, turn, (width, height))
+    return np.clip(turned + rng.normal(0, NOISE, picture.shape), 0, 255).astype(np.uint8)
 
 
 def covered(picture: Picture, rng: np.random.Generator) -> Picture:
     """Something hangs over the lens: a dark grey, and the sensor's noise."""
-    return np.clip(rng.normal(30, 2, picture.shape), 0, 255).astype(np.uint8)
+    return np.clip(rng.normal(30, NOISE, picture.shape), 0, 255).astype(np.uint8)
 
 
 def lights_off(picture: Picture, rng: np.random.Generator) -> Picture:
     """A twentieth of the light, and the sensor's noise."""
-    return np.clip(picture / 20 + rng.normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
+    return np.clip(picture / 20 + rng.normal(0, NOISE, picture.shape), 0, 255).astype(np.uint8)
 
 
 IN_PICTURES: dict[str, Callable[[Picture, np.random.Generator], Picture]] = {
-    "camera moved": moved,
+    MOVED: moved,
     "lens covered": covered,
     "lights off": lights_off,
 }
@@ -103,6 +106,8 @@ def samples(stretch: Stretch, length_s: float, scenario: str) -> Iterator[Sample
     whole = replace(
         SCENARIOS[scenario], seed=7, duration_s=length_s * len(stretches()), width_px=320, height_px=180, fps=10.0
     )
+    if stretch.fault == MOVED:
+        whole = replace(whole, noise=0.0)  # it comes after the picture was turned
     renderer, rng = Renderer(whole, 0), np.random.default_rng(stretch.number)
     disturb = IN_PICTURES.get(stretch.fault)
     converter = VideoReformatter()

@@ -45,7 +45,8 @@ VALUED_SHARE = 0.5  # of the footage that has codes
 RATE_WIDTHS = 4.0  # half the band, in robust standard deviations of ln(rate)
 RATE_LEAST_WIDTH = 0.15  # of ln(rate); no camera is steadier than that
 RATE_FACTOR = 3.0  # against the calibration, where there is no history
-CODES_SHARE = 1 / 3  # perplexity of the codes in primitives, of the tokenizer's own
+CODES_LEAST, CODES_MOST = 1 / 3, 2.0  # perplexity of the codes in primitives, of the tokenizer's own
+ALWAYS_ACTIVE = 0.98  # of the time above the threshold, where the calibration saw less
 THETA_FACTOR = 2.0  # the threshold that the hour itself would give, against the one in use
 _PARTS, _PART_SAMPLES = 24, 250  # of the hour, for that
 FAR_SHARE = 0.3  # primitives farther from their centroid than 95% were at the fit
@@ -197,11 +198,11 @@ def codes(in_primitives: NDArray[np.integer[Any]], trained_perplexity: float | N
     shares = counts[counts > 0] / counts.sum()
     perplexity = math.exp(-float((shares * np.log(shares)).sum()))
     top = float(shares[:10].sum())
-    least = CODES_SHARE * trained_perplexity
+    least, most = CODES_LEAST * trained_perplexity, CODES_MOST * trained_perplexity
     return Verdict(
-        perplexity >= least,
-        f"perplexity of the codes in primitives is {perplexity:.0f}, usual are {least:.0f} and more (the tokenizer's "
-        f"own is {trained_perplexity:.0f}); ten codes make up {top:.0%}",
+        least <= perplexity <= most,
+        f"perplexity of the codes in primitives is {perplexity:.0f}, usual are {least:.0f} to {most:.0f} (the "
+        f"tokenizer's own is {trained_perplexity:.0f}); ten codes make up {top:.0%}",
         figures={"perplexity": perplexity, "trained_perplexity": trained_perplexity, "top_ten_share": top},
     )
 
@@ -209,8 +210,8 @@ def codes(in_primitives: NDArray[np.integer[Any]], trained_perplexity: float | N
 def thresholds(stream: LatentStream, calibration: Calibration) -> Verdict:
     """Whether the hour's own energy would give the threshold that it is cut by.
 
-    Asked of up to ten minutes, evenly spread over the hour. An hour that does not tell motion from rest, as one
-    without work, is not judged.
+    Asked of up to ten minutes, evenly spread over the hour. An hour that does not tell motion from rest is not judged
+    where it lies below the threshold (nobody works), and is wrong where nearly all of it lies above (noise).
     """
     from laps.calibration import theta_of
     from laps.detector import smooth
@@ -222,6 +223,11 @@ def thresholds(stream: LatentStream, calibration: Calibration) -> Verdict:
     if calibration.method != "log_energy" or calibration.cut == "boundaries":
         return too_little("the camera's thresholds were not found in the energy itself, or decide nothing")
     found, used = theta_of(_spread_parts(y)), calibration.settings.theta_on
+    active = float((y[np.isfinite(y)] > used).mean())
+    if active > ALWAYS_ACTIVE > calibration.diagnostics.active_share:
+        said = f"{active:.0%} of the time lie above the threshold, at calibration it was "
+        said += f"{calibration.diagnostics.active_share:.0%}"
+        return Verdict(False, said, figures={"active_share": active})
     if found is None:
         return too_little("the energy of the hour does not tell motion from rest")
     return Verdict(

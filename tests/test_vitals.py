@@ -86,6 +86,7 @@ def test_few_codes_are_noticed() -> None:
     assert vitals.codes(rng.integers(0, 200, 5000), 250.0).passed
     few = vitals.codes(rng.integers(0, 20, 5000), 250.0)
     assert not few.passed and few.figures["perplexity"] == pytest.approx(20, abs=0.5)
+    assert not vitals.codes(rng.integers(0, 1900, 50_000), 250.0).passed, "noise"
     assert vitals.codes(rng.integers(0, 20, 5000), None).passed
     assert vitals.codes(np.zeros(10, np.int64), 250.0).passed
 
@@ -124,6 +125,7 @@ def stream(rest: float, motion: float, share: float = 0.5) -> LatentStream:
         (0.2, 4.0, 0.2, True),
         (0.2, 4.0, 0.0, True),  # nobody works
         (0.2, 0.2, 0.5, True),  # nothing to be seen
+        (3.0, 3.0, 0.5, False),  # noise, as of a lens that is covered
         (2.0, 40.0, 0.5, False),  # all energies rose, rest above the threshold
         (0.02, 0.6, 0.5, False),  # all fell, motion below it
     ],
