@@ -208,29 +208,39 @@ def make_models(seen: list[TrackWindows], length_s: float, minutes: float, work:
     )  # fmt: skip
 
 
-def verdicts(
-    seen: TrackWindows,
-    stream: LatentStream,
-    length_s: float,
-    models: Models,
-    calibration: Calibration,
-    history: list[float],
-) -> dict[str, Verdict]:
-    """What the checks say of a stretch."""
+@dataclass(frozen=True)
+class Case:
+    """A stretch as the checks see it: clusters and distances of its primitives beside what it was made from."""
+
+    stretch: Stretch
+    seen: TrackWindows
+    stream: LatentStream
+    calibration: Calibration
+    primitives: list[NDArray[np.int64]]
+    ids: NDArray[np.int32]
+    distances: NDArray[np.float32]
+
+
+def case(stretch: Stretch, seen: TrackWindows, stream: LatentStream, calibration: Calibration, models: Models) -> Case:
     primitives = [codes for codes in primitives_of(stream, calibration) if len(codes)]
-    minutes = float((stream.code >= 0).sum()) * GRID.step_s / 60
     ids, distances = np.zeros(0, np.int32), np.zeros(0, np.float32)
     if primitives:
         embeddings = models.embedder.embed(primitives, models.tokenizer.code_vectors())
         ids, distances = models.clusters.assign(embeddings)
-    in_primitives = np.concatenate([*primitives, np.zeros(0, np.int64)])
+    return Case(stretch, seen, stream, calibration, primitives, ids, distances)
+
+
+def verdicts(of: Case, length_s: float, models: Models, history: list[float]) -> dict[str, Verdict]:
+    """What the checks say of a stretch."""
+    minutes = float((of.stream.code >= 0).sum()) * GRID.step_s / 60
+    calibrated = of.calibration.diagnostics.segments_per_minute
     return {
-        "tracking": vitals.tracking(seen.visible.mean(axis=(1, 2))),
+        "tracking": vitals.tracking(of.seen.visible.mean(axis=(1, 2))),
         "values": vitals.values(minutes * 60, length_s),
-        "rate": vitals.rate(len(primitives), minutes, history, [], calibration.diagnostics.segments_per_minute),
-        "codes": vitals.codes(in_primitives, models.trained_perplexity),
-        "thresholds": vitals.thresholds(stream, calibration),
-        "clusters": vitals.clusters(ids, distances, models.fitted),
+        "rate": vitals.rate(len(of.primitives), minutes, history, [], calibrated),
+        "codes": vitals.codes(np.concatenate([*of.primitives, np.zeros(0, np.int64)]), models.trained_perplexity),
+        "thresholds": vitals.thresholds(of.stream, of.calibration),
+        "clusters": vitals.clusters(of.ids, of.distances, models.fitted),
     }
 
 
@@ -248,29 +258,44 @@ def score(work: Path, length_s: float, scenario: str, minutes: float) -> None:
     undisturbed = [Stretch(number) for number in range(TRAINED, TRAINED + UNDISTURBED)]
     streams = {one: encoded(seen[one], models.tokenizer, one, length_s, work) for one in seen}
     rates = {one: len(primitives_of(streams[one], models.calibration)) / (length_s / 60) for one in undisturbed}
-    kinds: dict[str, list[tuple[Stretch, TrackWindows, LatentStream, Calibration]]] = {
-        "undisturbed": [(one, seen[one], streams[one], models.calibration) for one in undisturbed]
-    }
+    right = models.calibration
+    kinds = {"undisturbed": [case(one, seen[one], streams[one], right, models) for one in undisturbed]}
     for fault in IN_PICTURES:
-        kinds[fault] = [(one, seen[one], streams[one], models.calibration) for one in seen if one.fault == fault]
+        kinds[fault] = [case(one, seen[one], streams[one], right, models) for one in seen if one.fault == fault]
     rng, kind = np.random.default_rng(0), "tracker failing"
     kinds[kind] = []
     for one in undisturbed[:OF_A_FAULT]:
         bad = failing_tracker(seen[one], rng)
-        stream = encoded(bad, models.tokenizer, one, length_s, work, "_failing")
-        kinds[kind].append((one, bad, stream, models.calibration))
+        kinds[kind].append(
+            case(one, bad, encoded(bad, models.tokenizer, one, length_s, work, "_failing"), right, models)
+        )
     for factor in (0.4, 2.5):
-        wrong = scaled(models.calibration, factor)
-        kinds[f"thresholds x {factor:g}"] = [(one, seen[one], streams[one], wrong) for one in undisturbed[:OF_A_FAULT]]
+        wrong = scaled(right, factor)
+        kinds[f"thresholds x {factor:g}"] = [
+            case(one, seen[one], streams[one], wrong, models) for one in undisturbed[:OF_A_FAULT]
+        ]
     for kind, cases in kinds.items():
         cried: dict[str, int] = {}
-        for one, of_case, stream, calibration in cases:
-            history = [rate for other, rate in rates.items() if other != one]
-            for name, verdict in verdicts(of_case, stream, length_s, models, calibration, history).items():
+        for of in cases:
+            history = [rate for other, rate in rates.items() if other != of.stretch]
+            for name, verdict in verdicts(of, length_s, models, history).items():
                 cried[name] = cried.get(name, 0) + (not verdict.passed)
-                print(f"  {one.name} {name}: {'' if verdict.passed else 'ALARM '}{verdict.said} {verdict.figures}")
-        noticed = ", ".join(f"{name} {count}" for name, count in cried.items())
-        print(f"{kind} ({len(cases)}): {noticed}", flush=True)
+                print(
+                    f"  {of.stretch.name} {name}: {'' if verdict.passed else 'ALARM '}{verdict.said} {verdict.figures}"
+                )
+        # Several together are nearer to an hour's number of primitives.
+        for first in range(0, len(cases), OF_A_FAULT):
+            several = cases[first : first + OF_A_FAULT]
+            ids = np.concatenate([of.ids for of in several])
+            distances = np.concatenate([of.distances for of in several])
+            together = vitals.clusters(ids, distances, models.fitted)
+            cried["clusters of three"] = cried.get("clusters of three", 0) + (not together.passed)
+            print(f"  three together: {_mark(together)}{together.said}")
+        print(f"{kind} ({len(cases)}): {', '.join(f'{name} {count}' for name, count in cried.items())}", flush=True)
+
+
+def _mark(verdict: Verdict) -> str:
+    return "" if verdict.passed else "ALARM "
 
 
 def main() -> None:

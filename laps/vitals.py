@@ -51,7 +51,7 @@ THETA_FACTOR = 2.0  # the threshold that the hour itself would give, against the
 _PARTS, _PART_SAMPLES = 24, 250  # of the hour, for that
 FAR_SHARE = 0.3  # primitives farther from their centroid than 95% were at the fit
 _NAMED = 6  # hours, in a sentence
-MIX_DISTANCE = 0.6  # total variation between the clusters' shares now and at the fit
+MIX_DISTANCE = 0.2  # total variation between the clusters' shares now and at the fit, beyond that of so few
 
 
 @dataclass(frozen=True)
@@ -265,12 +265,14 @@ def clusters(
     then = {int(number): share for number, share in fitted["shares"].items()}
     now = {int(number): float((ids == number).mean()) for number in {*then, *ids.tolist()}}
     mix = sum(abs(share - then.get(number, 0.0)) for number, share in now.items()) / 2
+    # What is to be expected of so many, drawn from the same shares.
+    drawn = sum(math.sqrt(2 * share * (1 - share) / (math.pi * len(ids))) for share in then.values()) / 2
+    most = MIX_DISTANCE + drawn
     return Verdict(
-        far <= FAR_SHARE and mix <= MIX_DISTANCE,
+        far <= FAR_SHARE and mix <= most,
         f"{far:.0%} of the primitives lie farther from their centroid than 95% did at the fit (usual are "
-        f"{FAR_SHARE:.0%} at most), and {mix:.0%} fall into other clusters than then (usual are {MIX_DISTANCE:.0%} at "
-        "most)",
-        figures={"far_share": far, "mix_distance": mix},
+        f"{FAR_SHARE:.0%} at most), and {mix:.0%} fall into other clusters than then (usual are {most:.0%} at most)",
+        figures={"far_share": far, "mix_distance": mix, "usual_mix_distance": most},
     )
 
 
