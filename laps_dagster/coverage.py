@@ -120,4 +120,4 @@ def why_failed(instance: DagsterInstance, run_id: str) -> str:
 
     records = instance.get_records_for_run(run_id).records
     events = [record.event_log_entry.dagster_event for record in records if record.event_log_entry.dagster_event]
-    return reason_of(events).splitlines()[0]
+    return next(iter(reason_of(events).splitlines()), "the run says nothing of why")

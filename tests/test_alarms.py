@@ -270,6 +270,20 @@ def test_checks_are_told_by_their_severity(
     assert "why: 2 a minute\nwhat to do: docs/alarms.md#rate" in text
 
 
+def test_a_failure_without_a_word_is_told(webhook: WebhookReceiver, instance: dg.DagsterInstance) -> None:
+    @dg.op
+    def step() -> None:
+        raise StoreError("")
+
+    @dg.job
+    def observe() -> None:
+        step()
+
+    observe.execute_in_process(instance=instance, raise_on_error=False)
+    assert Watch(instance).look() == "webhook: told 1"
+    assert "why: " in webhook.taken[0]["text"]
+
+
 def test_nobody_is_told_without_a_receiver(instance: dg.DagsterInstance) -> None:
     run(instance)
     assert Watch(instance).look() == "nobody is told: no receiver is named"
