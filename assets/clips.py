@@ -3,7 +3,8 @@
 An edit list makes players start and end at the right frames; nothing is encoded again unless the codec cannot be
 put into an mp4 that browsers play, or the keyframe before is more than 15 s away. A primitive that lies in two
 recordings is cut from the one that holds more of it. What could not be cut is a row with status failed and the
-reason.
+reason. Where a region of the picture may not be seen (`laps camera set --blur`) every clip is encoded again, with the
+region grey; no clip holds a picture of a time that was forgotten.
 """
 
 import dagster as dg
@@ -13,7 +14,9 @@ from assets.partitions import camera_hour, camera_hours, with_previous
 from assets.specs import SEGMENT, describe
 from laps.tables import CLIPS, RAW_VIDEO
 from laps.timegrid import to_datetime
+from resources.cameras import Cameras
 from resources.configured import RecordingsResource, StoreResource
+from resources.forgotten import ForgottenTimes
 from resources.hours import read_with_previous
 from resources.recordings import open_uri
 from resources.release import ReleaseResource
@@ -52,7 +55,15 @@ def clips(
     folder = table_path.rpartition("/")[0]
     kept = {table_path}
     rows = []
-    cut = cut_primitives(primitives, pieces_of(footage.to_pylist()), open_uri, reencode=config.reencode)
+    covered = Cameras(files).read(hour.camera).blur_regions
+    cut = cut_primitives(
+        primitives,
+        pieces_of(footage.to_pylist()),
+        open_uri,
+        reencode=config.reencode,
+        covered=covered,
+        forgotten=ForgottenTimes(files).of_camera(hour.camera),
+    )
     for clip in within(cut, recordings.decode_limit_s):
         row: dict[str, object] = {
             "segment_id": clip.segment_id,
@@ -89,6 +100,7 @@ def clips(
             "dagster/row_count": len(rows),
             "release": chosen.name,
             "failed": len(failed),
+            "blurred_regions": [list(region) for region in covered],
             "size_bytes": size_bytes,
         }
     )

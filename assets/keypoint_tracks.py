@@ -1,8 +1,8 @@
 """Keypoint tracks of every window, and small keyframes, from one pass over the hour's frames.
 
 A 20 x 20 grid of points starts anew in each window of 16 samples and is followed through it (paper section 3.1).
-Keyframes are JPEG pictures, two a second, for the vision encoder, the report and contact sheets. Each frame is
-decoded once in its life, here.
+Keyframes are JPEG pictures, two a second, for the vision encoder, the report and contact sheets; regions that nobody
+may see (`laps camera set --blur`) are grey in them. Each frame is decoded once in its life, here.
 """
 
 import time
@@ -14,6 +14,7 @@ import dagster as dg
 from assets.partitions import camera_hour, camera_hours
 from assets.specs import OBSERVE, describe
 from laps.tables import KEYFRAMES, KEYPOINT_TRACKS, RAW_VIDEO
+from resources.cameras import Cameras
 from resources.configured import RecordingsResource, StoreResource, TrackerResource
 from resources.hours import observed_samples
 from resources.recordings import open_uri
@@ -54,6 +55,7 @@ def keypoint_tracks(
     rows = files.read_partition(RAW_VIDEO, hour).to_pylist()
     first, stop = observed_samples(rows, hour, grid)
     follower = tracker.build()
+    covered = Cameras(files).read(hour.camera).blur_regions
     problems: list[str] = []
 
     def opened(uri: str) -> BinaryIO:
@@ -77,7 +79,8 @@ def keypoint_tracks(
         files.writer(KEYPOINT_TRACKS, tracks_path) as tracks,
         files.writer(KEYFRAMES, frames_path) as frames,
     ):
-        for batch in observe(within(samples, recordings.decode_limit_s), follower, grid, first=first):
+        limited = within(samples, recordings.decode_limit_s)
+        for batch in observe(limited, follower, grid, first=first, covered=covered):
             if isinstance(batch, TrackWindows):
                 visible += float(batch.visible.mean()) * len(batch.end_samples)
                 tracks.write(batch.to_table(hour.camera, grid))
@@ -105,6 +108,7 @@ def keypoint_tracks(
         asset_key="keyframes",
         metadata={
             "dagster/row_count": frames.rows,
+            "blurred_regions": [list(region) for region in covered],
             "size_bytes": files.fs.size(files.full_path(frames_path)),
         },
     )
