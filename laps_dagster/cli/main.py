@@ -24,6 +24,8 @@ COMMANDS = {
     "status": "laps_dagster.cli.status",
     "doctor": "laps_dagster.cli.doctor",
     "camera": "laps_dagster.cli.camera",
+    "forget": "laps_dagster.cli.forget",
+    "retention": "laps_dagster.cli.retention",
     "dev": "laps_dagster.cli.dev",
     "sql": "laps_dagster.cli.sql",
     "report": "laps_dagster.cli.report",
