@@ -17,6 +17,7 @@ from resources.cameras import BLUR, IGNORE, Cameras
 from resources.forgotten import ForgottenTimes
 from resources.freshness import Freshness
 from resources.models import CALIBRATION, CLUSTER_MODEL, ModelRegistry
+from resources.retention import Retention
 from resources.store import Store
 
 
@@ -64,6 +65,8 @@ CUT = Stage("cut", (_SEGMENTS, _CLIPS, _EMBEDDINGS, _FEATURES))
 ASSIGN = Stage("assign", (_ASSIGNMENTS,))
 SEGMENT = Stage("segment", (*CUT.makes, _ASSIGNMENTS))
 
+_MADE = {made.table: made for made in (*OBSERVE.makes, *SEGMENT.makes)}
+
 
 class OutOfDate:
     """Which hours a stage has still to make, for one release.
@@ -78,21 +81,43 @@ class OutOfDate:
         self.store = store
         self.registered = registered
         self.forgotten = ForgottenTimes(store)
+        self.kept = Retention.of(store)
         self.fresh = Freshness(store)
         self.registry = ModelRegistry(store)
         self.release = self.registry.release(release) if release else None
 
     def hours(self, stage: Stage, hours: Iterable[CameraHour]) -> list[CameraHour]:
-        """The hours of which a table is missing, or older than something it is made from."""
+        """The hours of which a table is missing, or older than something it is made from.
+
+        A table that is over age, or cannot be made without one that is and was removed, is neither.
+        """
         hours = list(hours)
         stale: set[CameraHour] = set()
         for made in stage.makes:
-            stale.update(self.fresh.out_of_date(hours, self._path_of(made.table), self._inputs_of(made)))
+            able = [hour for hour in hours if self.can_be_made(made.table, hour)]
+            stale.update(self.fresh.out_of_date(able, self._path_of(made.table), self._inputs_of(made)))
             if made.regions is not None:
-                stale.update(self._with_other_regions(hours, self._path_of(made.table), made.regions))
+                stale.update(self._with_other_regions(able, self._path_of(made.table), made.regions))
         if _RAW_VIDEO in stage.makes:
             stale.update(hour for hour in hours if self._was_running(hour))
         return [hour for hour in hours if hour in stale]
+
+    def can_be_made(self, table: Table, hour: CameraHour) -> bool:
+        """Whether an hour of a table is neither over age itself nor needs something that was removed for its age."""
+        if not self.kept.days:
+            return True
+        if self.kept.is_over_age(table, hour):
+            return False
+        made = _MADE[table]
+        needed = [(one, hour) for one in (*made.this_hour, *made.both_hours)]
+        if hour.previous in self.registered:  # else there was nothing to remove
+            needed += [(one, hour.previous) for one in made.both_hours]
+        return all(self._is_there(*one) or self.can_be_made(*one) for one in needed)
+
+    def _is_there(self, table: Table, hour: CameraHour) -> bool:
+        if self.release is None and table.model_level is not None:
+            return False
+        return self.fresh.written(self._path_of(table)(hour)) is not None
 
     def _with_other_regions(
         self, hours: Iterable[CameraHour], path_of: Callable[[CameraHour], str], kind: str

@@ -26,11 +26,13 @@ from laps.errors import InputError, NotProcessedError, StoreError
 from laps.export.card import CARD_JSON
 from laps.forgotten import REACHES_AHEAD_NS, Forgotten, outside
 from laps.tables import TABLES, Table
-from laps.timegrid import CameraHour, from_datetime, parse_hour, parse_utc, to_datetime
+from laps.timegrid import CameraHour, from_datetime, parse_utc, to_datetime
 from resources.datasets import DATASETS
 from resources.forgotten import ForgottenTimes
+from resources.hour_files import copies_of, hour_of, month_of
 from resources.recordings import Recordings, file_info
-from resources.store import PART, Store
+from resources.retention import Retention
+from resources.store import PART, Store, rows_table
 
 # Tables with a row for each primitive of an hour.
 OF_PRIMITIVES = (
@@ -41,7 +43,7 @@ OF_PRIMITIVES = (
     tables.CLUSTER_ASSIGNMENTS,
 )
 HOUR_TABLES = tuple(table for table in TABLES.values() if table.partitioned == "camera_hour")
-REPORTS, COMPACTED = "reports", "compacted"
+REPORTS = "reports"
 
 
 @dataclass
@@ -122,7 +124,7 @@ def plan(store: Store, time: Forgotten) -> Plan:
         _scores(store, {row["recording_id"] for row in filmed}, time.camera),
         _reports(store, since_s),
         *_datasets(store, time),
-        _copies(store, time.camera, {*hours, *touched}, since_s),
+        _copies(store, {hours[0].previous, *hours, *touched}, since_s),
     ]
     parts = [part for part in parts if part]
     if not registered and not parts and not store.exists(on_record):
@@ -133,7 +135,7 @@ def plan(store: Store, time: Forgotten) -> Plan:
             fix=f"Cameras: {', '.join(known) or 'none yet'}.",
         )
     held = [Held(uri, _is_there(uri)) for uri in dict.fromkeys(str(row["uri"]) for row in filmed)]
-    lost = dict(_lost(registered, time, touched))
+    lost = dict(_lost(registered, time, touched, Retention.of(store)))
     return Plan(time, parts, touched, lost, held)
 
 
@@ -179,11 +181,9 @@ def _files_by_hour(store: Store, table: Table, hours: set[CameraHour]) -> dict[C
     """The files of a table in some hours of a camera, also what killed runs left, for all models."""
     found: dict[CameraHour, list[str]] = {}
     for path in sorted(store.modified(table.name)):
-        folders = dict(part.split("=", 1) for part in path.split("/")[:-1] if "=" in part)
-        if "hour" in folders:
-            hour = CameraHour(folders["camera"], parse_hour(f"{folders['date']}-{folders['hour']}:00"))
-            if hour in hours:
-                found.setdefault(hour, []).append(path)
+        hour = hour_of(path)
+        if hour in hours and hour is not None:
+            found.setdefault(hour, []).append(path)
     return found
 
 
@@ -201,8 +201,6 @@ def _reaches_back(store: Store, path: str, time: Forgotten) -> bool:
 
 def _clips_that_reach_ahead(store: Store, path: str, time: Forgotten, part: Part) -> None:
     """Add the clips of an hour that end so late that they may hold a hidden picture of the time."""
-    from resources.store import rows_table
-
     rows = store.read_table(tables.CLIPS, path).to_pylist()
     gone = []
     for row in rows:
@@ -232,9 +230,9 @@ def _rows(store: Store, table: Table, path: str) -> int:
 
 
 def _lost(
-    registered: Iterable[dict[str, Any]], time: Forgotten, touched: Iterable[CameraHour]
+    registered: Iterable[dict[str, Any]], time: Forgotten, touched: Iterable[CameraHour], kept: Retention
 ) -> Iterator[tuple[CameraHour, str]]:
-    """The hours of which more goes than the time, and whose video is gone; and which file it was."""
+    """The hours of which more goes than the time and cannot come back, and why: the video is gone, or they are old."""
     rows = [row for row in registered if row["status"] == "ok"]
     there: dict[str, bool] = {}
     for hour in touched:
@@ -248,6 +246,9 @@ def _lost(
                 there[uri] = _is_there(uri)
             if not there[uri]:
                 yield hour, f"{uri} is gone"
+                break
+            if kept.is_over_age(tables.KEYPOINT_TRACKS, hour):
+                yield hour, f"it is older than {tables.KEYPOINT_TRACKS.name} are kept (laps retention)"
                 break
 
 
@@ -336,16 +337,8 @@ def _dataset_shows(contents: dict[str, Any], time: Forgotten) -> bool:
     return any(time.touches(parse_utc(start), parse_utc(stop)) for start, stop in spans)
 
 
-def _copies(store: Store, camera: str, hours: Iterable[CameraHour], since_s: float | None) -> Part:
+def _copies(store: Store, hours: Iterable[CameraHour], since_s: float | None) -> Part:
     """Compacted copies of the months that hold one of the hours; until they are made again the hours are read."""
-    months = {f"month={hour.date[:7]}" for hour in hours}
-    written = store.modified(COMPACTED)
-    files = [
-        path
-        for path in sorted(written)
-        if f"camera={camera}" in path.split("/")
-        and months.intersection(path.split("/"))
-        and (since_s is None or written[path] < since_s)
-    ]
-    # Manifests first: a copy that no manifest names is not read.
-    return Part("compacted copies", sorted(files, key=lambda path: not path.endswith(".json")))
+    found = copies_of(store, {month_of(hour) for hour in hours})
+    older = [path for path, written_s in found.items() if since_s is None or written_s < since_s]
+    return Part("compacted copies", older)

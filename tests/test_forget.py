@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from datetime import timedelta
@@ -91,30 +92,30 @@ def forget(store: Store, time: Forgotten) -> Plan:
     return planned
 
 
-def spans(store: Store, camera: str) -> dict[str, set[tuple[str, int, int]]]:
-    """Of every table the file and time of each row of a camera."""
-    found: dict[str, set[tuple[str, int, int]]] = {}
+BEGINS = ("start_time", "frame_time", "time", "first_frame_time", "end_time")
+ENDS = ("end_time", "frame_time", "time", "last_frame_time")
+
+
+def spans(store: Store, camera: str) -> dict[str, set[tuple[str, int, int, int]]]:
+    """Of every table with what was filmed: file, time and place of each row of a camera; 0 where it has no time."""
+    found: dict[str, set[tuple[str, int, int, int]]] = {}
     for table in TABLES.values():
         if table.name in NOT_FILMED:
             continue
-        begins, ends = (
-            [
-                next(name for name in names if name in table.column_names)
-                for names in (("start_time", "frame_time", "time", "end_time"), ("end_time", "frame_time", "time"))
-            ]
-            if {"start_time", "time", "end_time"} & set(table.column_names)
-            else (None, None)
-        )
-        found[table.name] = set()
+        begins, ends = (next((one for one in names if one in table.column_names), None) for names in (BEGINS, ENDS))
+        rows = found.setdefault(table.name, set())
         for path in store.files(table.name, ".parquet"):
-            if f"camera={camera}" in path.split("/"):
-                for row in store.read_table(table, path).to_pylist():
-                    span = (from_datetime(row[begins]), from_datetime(row[ends])) if begins and ends else (0, 0)
-                    found[table.name].add((path, *span))
+            if f"camera={camera}" not in path.split("/"):
+                continue
+            columns = [one for one in (begins, ends) if one is not None] or ["segment_id"]
+            for place, row in enumerate(store.read_table(table, path, list(dict.fromkeys(columns))).to_pylist()):
+                begin, end = (from_datetime(row[one]) if one else 0 for one in (begins, ends))
+                # A file of imported work is written again without some of its rows: the others change their place.
+                rows.add((path, begin, max(end, begin + 1), place if table.partitioned == "camera_hour" else 0))
     return found
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(-40, 100), st.integers(1, 90), st.integers(0, 59))
 def test_nothing_of_a_time_stays_and_other_hours_and_cameras_do(tmp_path_factory, filled, start_min, length_min, at_s):
     store = copy_of(filled, tmp_path_factory.mktemp("one"))
@@ -128,11 +129,11 @@ def test_nothing_of_a_time_stays_and_other_hours_and_cameras_do(tmp_path_factory
     for name, rows in after.items():
         assert rows <= before[name]
         by_hour = TABLES[name].partitioned == "camera_hour"
-        for path, begin, end in rows:
-            assert not (by_hour and touched & set(path.split("/")))
-            assert not (begin < time.stop_ns and time.start_ns < end), name
-        for path, begin, end in before[name] - rows:
-            assert (touched & set(path.split("/"))) if by_hour else (begin < time.stop_ns and time.start_ns < end), name
+        for path, begin, end, _ in rows:
+            assert not (by_hour and touched & set(path.split("/"))), name
+            assert not time.touches(begin, end), name
+        for path, begin, end, _ in before[name] - rows:
+            assert touched & set(path.split("/")) if by_hour else time.touches(begin, end), name
     counted = {part.what: part.rows for part in planned.parts}
     for name in ("keyframes", "latent_stream", "clips"):
         assert counted.get(name, 0) == len(before[name]) - len(after[name])
@@ -164,7 +165,7 @@ def test_a_removal_that_was_killed_is_finished_by_another(filled, tmp_path):
             self.left -= 1
             super().delete(path)
 
-    for number, left in enumerate((0, 1, 7, 20)):
+    for number, left in enumerate((0, 1, 7, 14)):
         store = copy_of(filled, tmp_path / str(number))
         dying = Dying(store.root)
         dying.left = left
@@ -297,8 +298,9 @@ def test_the_command_asks_says_and_removes(fresh: ExportStore, laps_command, mon
     code, out, _ = laps_command(*options, "--dry-run")
     assert code == 0 and "clips: 5 rows, 6 files removed" in out and "a-0.mp4" in out
     assert fresh.store.files("") == before
-    code, out, err = laps_command(*options)  # nobody is there to answer
-    assert code == 1 and fresh.store.files("") == before
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    code, out, err = laps_command(*options)
+    assert code == 1 and "Remove this?" in out and fresh.store.files("") == before
     video = Path(fresh.rows[0]["video"])
     aside = video.rename(tmp_path / "aside.mp4")
     try:

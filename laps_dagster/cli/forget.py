@@ -68,7 +68,7 @@ def forget(camera: str, start: str, stop: str, reason: str | None, dry_run: bool
             delete_runs(instance, runs.ended)
             click.echo(f"removed  {len(runs.ended)} runs of these hours from the Dagster instance")
     left = plan(store, time)
-    click.echo(f"forgotten: {camera} from {time}; `laps sql \"select * from forgotten\"` lists all such times")
+    click.echo(f'forgotten: {camera} from {time}; `laps sql "select * from forgotten"` lists all such times')
     if left.parts:
         click.echo(
             f"something was written meanwhile ({'; '.join(part.what for part in left.parts)}): a run is under way. "
