@@ -6,6 +6,7 @@ sql`, or `resources.catalog.open_catalog` in Python). This asset reads every one
 
 import dagster as dg
 
+from assets.retries import tried_again
 from assets.specs import PUBLISH, describe
 from resources.configured import StoreResource
 from resources.release import ReleaseResource
@@ -26,6 +27,7 @@ from resources.release import ReleaseResource
     ],
     **describe(__doc__, group=PUBLISH, kinds={"duckdb", "sql"}),
 )
+@tried_again
 def catalog(context: dg.AssetExecutionContext, store: StoreResource, release: ReleaseResource) -> dg.MaterializeResult:
     from laps.catalog import catalog_summary
     from resources.catalog import open_catalog, render

@@ -11,6 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.partitions import camera_hour, camera_hours, with_previous
+from assets.retries import tried_again
 from assets.specs import SEGMENT, describe
 from laps.tables import CLIPS, RAW_VIDEO
 from laps.timegrid import to_datetime
@@ -37,6 +38,7 @@ class ClipSettings(dg.Config):
     pool="decode",
     **describe(__doc__, group=SEGMENT, kinds={"parquet", "ffmpeg"}, table=CLIPS),
 )
+@tried_again
 def clips(
     context: dg.AssetExecutionContext,
     config: ClipSettings,

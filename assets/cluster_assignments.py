@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
+from assets.retries import tried_again
 from assets.specs import SEGMENT, describe
 from laps.errors import ModelMismatchError
 from laps.tables import CLUSTER_ASSIGNMENTS
@@ -17,6 +18,7 @@ from resources.release import ReleaseResource
     partitions_def=camera_hours,
     **describe(__doc__, group=SEGMENT, kinds={"parquet", "scikitlearn"}, table=CLUSTER_ASSIGNMENTS),
 )
+@tried_again
 def cluster_assignments(
     context: dg.AssetExecutionContext, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:

@@ -2,8 +2,8 @@
 
 k is given: a workstation has a finite set of actions that its people know. A scan over neighbouring k is printed to
 help choose it. Cluster numbers are matched to those of the current release, so that `cluster_id = 3` means the same
-tomorrow. The fit takes an even sample of at most 100,000 primitives, unless configured otherwise; the metadata says
-of how many.
+tomorrow; with another tokenizer by the primitives that both releases have cut at the same time. The fit takes an even
+sample of at most 100,000 primitives, unless configured otherwise; the metadata says of how many.
 """
 
 import tempfile
@@ -13,10 +13,12 @@ import dagster as dg
 from pydantic import Field
 
 from assets.plots import scatter_plot
+from assets.retries import tried_again
 from assets.specs import MODELS, describe, picture
 from laps.errors import NotProcessedError
 from laps.tables import SEGMENT_EMBEDDINGS
 from laps.timegrid import CameraHour
+from resources.comparison import NONE, earlier_numbers
 from resources.configured import StoreResource
 from resources.embeddings import read_embeddings
 from resources.models import CLUSTER_MODEL, EMBEDDER, TOKENIZER, ModelRegistry
@@ -41,6 +43,7 @@ class Clustering(dg.Config):
     deps=["segment_embeddings"],
     **describe(__doc__, group=MODELS, kinds={"scikitlearn"}),
 )
+@tried_again
 def cluster_model(
     context: dg.AssetExecutionContext, config: Clustering, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:
@@ -62,9 +65,13 @@ def cluster_model(
             "the calibration's message says why.",
         )
     current = registry.current()
-    previous = None
+    previous = labels = None
     if current is not None and current.cluster_model is not None:
         previous = ClusterModel.load(registry.folder(CLUSTER_MODEL, current.cluster_model))
+        if (previous.tokenizer_id, previous.embedder_id) != (tokenizer_id, embedder_id):
+            # Embeddings of another kind: the same action is told by its time.
+            earlier = earlier_numbers(files, target, current)
+            labels = np.array([earlier.get(segment_id, NONE) for segment_id in sample.segment_ids], np.int64)
     fitted = fit(
         sample.embeddings,
         config.k,
@@ -72,6 +79,7 @@ def cluster_model(
         embedder_id=embedder_id,
         seed=config.seed,
         previous=previous,
+        previous_labels=labels,
     )
     distinct = len(np.unique(sample.embeddings, axis=0))
     scan = render_scan(scan_k(sample.embeddings, [k for k in config.scan if 1 < k < distinct], seed=config.seed))

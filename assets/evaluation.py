@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from assets.retries import tried_again
 from assets.specs import describe
 from laps.tables import EVALUATION
 from resources.configured import RecordingsResource, StoreResource
@@ -38,6 +39,7 @@ class EvaluationSettings(dg.Config):
     ],
     **describe(__doc__, group="evaluation", kinds={"parquet"}, table=EVALUATION),
 )
+@tried_again
 def evaluation(
     context: dg.AssetExecutionContext,
     config: EvaluationSettings,

@@ -5,12 +5,14 @@ same for random pairs. An encoder whose id begins with `weight_free:` is a descr
 model; its figures are not comparable with the paper's. Up to 20,000 primitives with features are all compared; of
 more, an even sample over all hours that the seed decides. Silhouette and Calinski-Harabasz are of at most 5,000. The
 metadata says how many went in. An hour whose tables do not belong together, after a step that failed say, is left
-out with a warning.
+out with a warning; recorded hours without clusters are named as missing. Of a release that is not the current one the
+metadata and the report also show its figures beside the current one's.
 """
 
 import dagster as dg
 from pydantic import Field
 
+from assets.retries import tried_again
 from assets.specs import PUBLISH, describe
 from laps.tables import CLUSTERS
 from resources.configured import StoreResource
@@ -40,10 +42,12 @@ class ReportSettings(dg.Config):
     ],
     **describe(__doc__, group=PUBLISH, kinds={"parquet", "html"}, table=CLUSTERS),
 )
+@tried_again
 def icss_report(
     context: dg.AssetExecutionContext, config: ReportSettings, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:
-    from resources.reporting import coherence, scores_path, separation, survey, write_report
+    from resources.comparison import compare
+    from resources.reporting import coherence, missing_hours, scores_path, separation, survey, write_report
 
     files = store.open()
     chosen = release.read(files)
@@ -66,6 +70,17 @@ def icss_report(
             f"{len(surveyed.left_out)} hours of release {chosen.name} are left out; run the segment job for them again "
             f"(laps backfill --only missing): " + "; ".join(f"{hour}: {why}" for hour, why in some)
         )
+    missing = [hour.key for hour in missing_hours(files, chosen)]
+    if missing:
+        context.log.warning(f"{len(missing)} recorded hours have no clusters: {', '.join(missing[:10])}")
+    beside: dict[str, dg.TableMetadataValue] = {}
+    current = store.models().current()
+    if current is not None and current.name != chosen.name:
+        rows = [
+            dg.TableRecord({"figure": figure, "current release": there, "this release": here})
+            for figure, there, here in compare(files, chosen, current)
+        ]
+        beside["beside_current"] = dg.MetadataValue.table(rows)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": result.rows.num_rows,
@@ -77,6 +92,8 @@ def icss_report(
             "sample": f"ICSS: {result.compared} of {result.seen} primitives with features; silhouette and "
             f"Calinski-Harabasz: {set_apart} of {result.primitives} primitives; evenly spread, seed {config.seed}",
             "left_out": surveyed.left_out,
+            "missing": missing,
+            **beside,
             "report": dg.MetadataValue.path(files.url(path)),
         }
     )

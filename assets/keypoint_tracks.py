@@ -12,6 +12,7 @@ from typing import BinaryIO
 import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
+from assets.retries import tried_again
 from assets.specs import OBSERVE, describe
 from laps.tables import KEYFRAMES, KEYPOINT_TRACKS, RAW_VIDEO
 from resources.cameras import Cameras
@@ -39,6 +40,7 @@ from resources.time_limit import within
         ),
     ],
 )
+@tried_again
 def keypoint_tracks(
     context: dg.AssetExecutionContext,
     store: StoreResource,

@@ -12,6 +12,7 @@ import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
 from assets.plots import energy_plot
+from assets.retries import tried_again
 from assets.specs import OBSERVE, describe, picture
 from laps.tables import LATENT_STREAM, RAW_VIDEO
 from resources.cameras import Cameras
@@ -29,6 +30,7 @@ from resources.tracks import read_windows
     pool="gpu",
     **describe(__doc__, group=OBSERVE, kinds={"parquet", "pytorch"}, table=LATENT_STREAM),
 )
+@tried_again
 def latent_stream(
     context: dg.AssetExecutionContext, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
+from assets.retries import tried_again
 from assets.specs import OBSERVE, describe
 from laps.errors import InputError, MediaError
 from laps.tables import RAW_VIDEO
@@ -26,6 +27,7 @@ from resources.store import Store, rows_table
     partitions_def=camera_hours,
     **describe(__doc__, group=OBSERVE, kinds={"parquet", "ffmpeg"}, table=RAW_VIDEO),
 )
+@tried_again
 def raw_video(
     context: dg.AssetExecutionContext, store: StoreResource, recordings: RecordingsResource
 ) -> dg.MaterializeResult:

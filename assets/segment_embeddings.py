@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
+from assets.retries import tried_again
 from assets.specs import SEGMENT, describe
 from laps.tables import SEGMENT_EMBEDDINGS
 from resources.configured import StoreResource
@@ -25,6 +26,7 @@ EMBEDDER_SEED = 0
     partitions_def=camera_hours,
     **describe(__doc__, group=SEGMENT, kinds={"parquet", "pytorch"}, table=SEGMENT_EMBEDDINGS),
 )
+@tried_again
 def segment_embeddings(
     context: dg.AssetExecutionContext, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from assets.partitions import SAME_CAMERA, cameras
 from assets.plots import calibration_plot
+from assets.retries import tried_again
 from assets.specs import MODELS, describe, picture
 from laps.errors import NotProcessedError
 from laps.tables import KEYFRAMES, LATENT_STREAM
@@ -61,6 +62,7 @@ class CalibrationSettings(dg.Config):
     partitions_def=cameras,
     **describe(__doc__, group=MODELS, kinds={"numpy"}),
 )
+@tried_again
 def segmenter_calibration(
     context: dg.AssetExecutionContext,
     config: CalibrationSettings,

@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets.partitions import SAME_CAMERA, camera_hour, camera_hours, with_previous
 from assets.plots import duration_plot
+from assets.retries import tried_again
 from assets.specs import SEGMENT, describe, picture
 from laps.tables import LATENT_STREAM, SEGMENTS
 from resources.configured import RecordingsResource, StoreResource
@@ -26,6 +27,7 @@ from resources.settings import store_grid
     partitions_def=camera_hours,
     **describe(__doc__, group=SEGMENT, kinds={"parquet", "numpy"}, table=SEGMENTS),
 )
+@tried_again
 def segments(
     context: dg.AssetExecutionContext,
     store: StoreResource,

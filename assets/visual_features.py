@@ -8,6 +8,7 @@ in every row.
 import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours, with_previous
+from assets.retries import tried_again
 from assets.specs import SEGMENT, describe
 from laps.errors import ModelMismatchError
 from laps.tables import KEYFRAMES, VISUAL_FEATURES
@@ -25,6 +26,7 @@ from resources.store import rows_table
     pool="gpu",
     **describe(__doc__, group=SEGMENT, kinds={"parquet", "pytorch"}, table=VISUAL_FEATURES),
 )
+@tried_again
 def visual_features(
     context: dg.AssetExecutionContext,
     store: StoreResource,

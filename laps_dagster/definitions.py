@@ -26,7 +26,10 @@ from assets.visual_features import visual_features
 from assets.vla_dataset import vla_dataset
 from laps_dagster.executor import identified_process
 from laps_dagster.jobs import JOBS
-from laps_dagster.sensors import known_datasets, new_cameras
+from laps_dagster.nightly import later_stages, nightly, plan_night
+from laps_dagster.retention import apply_retention, retention
+from laps_dagster.sensors import known_datasets, landing_files, new_cameras
+from laps_dagster.weekly import fill_draft, weekly
 from resources.configured import default_resources
 
 ASSETS = (
@@ -54,8 +57,9 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=table_checks,
-        jobs=JOBS,
-        sensors=[new_cameras, known_datasets],
+        jobs=[*JOBS, plan_night, fill_draft, apply_retention],
+        schedules=[nightly, weekly, retention],
+        sensors=[new_cameras, known_datasets, landing_files, later_stages],
         resources={**default_resources(), **(resources or {})},
         executor=identified_process,
     )

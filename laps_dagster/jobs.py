@@ -30,6 +30,10 @@ publish = _job("publish", ("icss_report", "catalog"), "Coherence, report and cat
 export = _job("export", ("vla_dataset",), "A data set for training, into the store.")
 evaluate = _job("evaluate", ("evaluation",), "Scores against truth, where a recording has it beside it.")
 
+# What closes a night, one after the other, when all of its hours have ended; jobs without partitions. A job that
+# keeps house over the day (compaction, retention) takes its place here, before or after the publication.
+CLOSING_JOBS = (publish,)
+
 JOBS = (
     observe,
     segment,

@@ -2,7 +2,11 @@
 
 import dagster as dg
 
+from laps_dagster.settings import night_zone, schedules_status
 from resources.configured import StoreResource
+
+# After a night has begun with yesterday's hours, which nobody keeps for less than a day.
+_DAILY = "0 5 * * *"
 
 
 @dg.op(description="Remove what is older than its table is kept (laps retention).")
@@ -12,11 +16,19 @@ def remove_over_age(context: dg.OpExecutionContext, store: StoreResource) -> dg.
     removed = apply(store.open())
     for one in removed:
         context.log.info(f"removed {one.table}: {one.hours} hours, {one.files} files")
-    return dg.Output(None, metadata={"hours": {one.table: one.hours for one in removed}})
+    return dg.Output(None, metadata={one.table: one.hours for one in removed})
 
 
-@dg.job(
-    description="Remove what is older than its table is kept (laps retention). Without any days set it does nothing."
-)
+@dg.job(description="Remove what is older than its table is kept (laps retention). Without days it removes nothing.")
 def apply_retention() -> None:
     remove_over_age()
+
+
+retention = dg.ScheduleDefinition(
+    name="retention",
+    job=apply_retention,
+    cron_schedule=_DAILY,
+    execution_timezone=night_zone(),
+    default_status=schedules_status(),
+    description="Every morning what is older than its table is kept is removed. Days are set by `laps retention set`.",
+)

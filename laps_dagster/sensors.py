@@ -1,9 +1,23 @@
-"""Keeping Dagster's lists of cameras and data sets equal to the store's, also when the instance is new."""
+"""What a store and its landing zone tell Dagster: cameras, data sets, and new files that become recordings and runs."""
+
+from __future__ import annotations
+
+import json
 
 import dagster as dg
 
-from assets.partitions import CAMERAS, DATASETS
+from assets.partitions import CAMERAS, DATASETS, multi_partition_key
+from laps.timegrid import CameraHour, now_ns
+from laps_dagster.hour_runs import THEN, hours_being_observed
+from laps_dagster.jobs import observe
+from laps_dagster.settings import sensors_status
+from laps_dagster.stages import OBSERVE, OutOfDate
 from resources.configured import RecordingsResource, StoreResource
+from resources.landing import Look
+from resources.settings import first_hour_ns
+
+HOURS_A_LOOK = 50
+_NAMED_FILES = 20
 
 
 def add_cameras(instance: dg.DagsterInstance, names: list[str]) -> list[str]:
@@ -27,7 +41,8 @@ def _add_partitions(instance: dg.DagsterInstance, kind: str, keys: list[str]) ->
 def new_cameras(
     context: dg.SensorEvaluationContext, store: StoreResource, recordings: RecordingsResource
 ) -> dg.SkipReason:
-    new = add_cameras(context.instance, recordings.open(store.open()).cameras())
+    known = context.instance.get_dynamic_partitions(CAMERAS)
+    new = add_cameras(context.instance, recordings.open(store.open()).cameras(besides=known))
     return dg.SkipReason(f"added {', '.join(new)}" if new else "no new cameras")
 
 
@@ -41,3 +56,72 @@ def known_datasets(context: dg.SensorEvaluationContext, store: StoreResource) ->
 
     new = _add_partitions(context.instance, DATASETS, dataset_keys(store.open()))
     return dg.SkipReason(f"added {', '.join(new)}" if new else "no new data sets")
+
+
+@dg.sensor(
+    job=observe,
+    minimum_interval_seconds=30,
+    default_status=sensors_status(),
+    description="Registers new and changed files of the landing zone, makes their cameras partitions, and requests "
+    "the observe stage of the hours that they touch, old ones too, as soon as an hour is over and quiet. "
+    "`later_stages` goes on from there. A file that is still being written is left; one that cannot be used is "
+    "quarantined with its reason, and the others go on. An hour is requested once for each state of its recordings, "
+    "and only while a release is current.",
+)
+def landing_files(
+    context: dg.SensorEvaluationContext, store: StoreResource, recordings: RecordingsResource
+) -> dg.SensorResult:
+    files = store.open()
+    zone = recordings.watch(files)
+    # The cursor: a listing after which nothing was left to do, and what the last evaluation requested. Only now is it
+    # certain that those runs were made: a daemon that died in between requests them again, under the same keys.
+    cursor = json.loads(context.cursor or "{}")
+    look = zone.look(cursor.get("idle", ""))
+    if look.missing or look.digest == cursor.get("idle"):
+        return _result(str(look), cursor)
+    _tell(context, look)
+    add_cameras(context.instance, sorted({zone.recordings.camera_of(uri) for uri in look.registered}))
+    release = store.models().current_name()
+    requested: dict[CameraHour, str] = {}
+    if release is not None:
+        ready = zone.ready_hours(now_ns(), HOURS_A_LOOK)
+        asked = cursor.get("asked", {})
+        confirmed = {hour for hour, state in ready.items() if asked.get(hour.key) == state}
+        # An hour before the first one is no partition (the store's first hour may be moved).
+        first_ns = first_hour_ns(files.root)
+        open_hours = [hour for hour in ready if hour not in confirmed and hour.start_ns >= first_ns]
+        due = OutOfDate(files, release, zone.registrations(open_hours), by_day=True).hours(OBSERVE, open_hours)
+        zone.done_with(ready.keys() - set(due))
+        busy = hours_being_observed(context.instance)
+        requested = {hour: ready[hour] for hour in due if hour not in busy}
+        add_cameras(context.instance, sorted({hour.camera for hour in requested}))
+    said = str(look)
+    if zone.seen.hours:
+        waiting = f"{len(zone.seen.hours)} hours wait"
+        said += f"; {waiting} until they are over and quiet" if release else f"; {waiting}: no release is current, and "
+        said += "" if release else "`laps backfill` makes the first"
+    cursor = {"asked": {hour.key: state for hour, state in requested.items()}}
+    if zone.is_idle:
+        cursor["idle"] = look.digest
+    requests = [
+        dg.RunRequest(
+            run_key=f"observe {hour.key} {state}",
+            partition_key=multi_partition_key(hour),
+            tags={THEN: "segment"},
+        )
+        for hour, state in requested.items()
+    ]
+    return dg.SensorResult(run_requests=requests, cursor=json.dumps(cursor)) if requests else _result(said, cursor)
+
+
+def _result(said: str, cursor: dict[str, object]) -> dg.SensorResult:
+    return dg.SensorResult(skip_reason=said, cursor=json.dumps(cursor))
+
+
+def _tell(context: dg.SensorEvaluationContext, look: Look) -> None:
+    """Name in the tick's log what a person may want to look into."""
+    for what, named in (("quarantined", look.quarantined), ("refused", look.refused)):
+        for uri, reason in list(named.items())[:_NAMED_FILES]:
+            context.log.warning(f"{what} {uri}: {reason}")
+    for uri in look.vanished[:_NAMED_FILES]:
+        context.log.warning(f"vanished {uri}: what was made from it stays, and it cannot be made again")

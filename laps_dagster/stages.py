@@ -75,14 +75,17 @@ class OutOfDate:
         store: the store.
         release: name of the release; empty before there is one.
         registered: paths of the register's rows that touch each hour.
+        by_day: look at the days of the hours only (:class:`~resources.freshness.Freshness`).
     """
 
-    def __init__(self, store: Store, release: str, registered: dict[CameraHour, list[str]]) -> None:
+    def __init__(
+        self, store: Store, release: str, registered: dict[CameraHour, list[str]], *, by_day: bool = False
+    ) -> None:
         self.store = store
         self.registered = registered
         self.forgotten = ForgottenTimes(store)
         self.kept = Retention.of(store)
-        self.fresh = Freshness(store)
+        self.fresh = Freshness(store, by_day=by_day)
         self.registry = ModelRegistry(store)
         self.release = self.registry.release(release) if release else None
 

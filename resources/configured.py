@@ -12,6 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from laps.errors import InputError
+from resources.landing import LandingZone
 from resources.models import ModelRegistry
 from resources.recordings import Recordings
 from resources.release import ReleaseResource
@@ -55,9 +56,23 @@ class RecordingsResource(dg.ConfigurableResource):
         gt=0,
         description="Seconds without a decoded frame or clip after which a run's process ends itself: a codec hangs.",
     )
+    stable_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="The sensor takes a file on a disk when its size and time stayed the same for so long, seconds.",
+    )
+    quiet_s: float = Field(
+        default=300.0,
+        ge=0,
+        description="The sensor requests an hour when nothing was registered in it for so long, seconds: an hour is "
+        "observed as a whole, so its files should all be there.",
+    )
 
     def open(self, store: Store) -> Recordings:
         return Recordings(store, self.landing or None)
+
+    def watch(self, store: Store) -> LandingZone:
+        return LandingZone(self.open(store), stable_s=self.stable_s, quiet_s=self.quiet_s)
 
 
 class TrackerResource(dg.ConfigurableResource):
@@ -126,6 +141,17 @@ def vision_from_environment() -> VisionResource:
     )
 
 
+def _seconds(name: str, default: float) -> float:
+    """An environment variable that holds seconds."""
+    import os
+
+    text = os.environ.get(name) or str(default)
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"{text!r} is no number of seconds", where=name, fix="Give it like 30 or 0.5.") from error
+
+
 def default_resources() -> dict[str, dg.ConfigurableResource]:
     """The resources of a deployment; environment variables choose store, landing zone, tracker and encoder."""
     import os
@@ -133,7 +159,10 @@ def default_resources() -> dict[str, dg.ConfigurableResource]:
     return {
         "store": StoreResource(),
         "release": ReleaseResource(),
-        "recordings": RecordingsResource(),
+        "recordings": RecordingsResource(
+            stable_s=_seconds("LAPS_STABLE_S", 30.0),
+            quiet_s=_seconds("LAPS_QUIET_S", 300.0),
+        ),
         "tracker": TrackerResource(
             kind=os.environ.get("LAPS_TRACKER", "flow"),
             checkpoint=os.environ.get("LAPS_COTRACKER_CHECKPOINT", ""),

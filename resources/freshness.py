@@ -6,23 +6,33 @@ of different models would mix is never judged by time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
-from laps.timegrid import CameraHour, from_datetime, hours_between
+from laps.timegrid import NS_PER_S, CameraHour, from_datetime, hours_between
 from resources.recordings import Recordings
 from resources.store import Store
 
+# An hour's first window and the frame shown there reach less than 2 s back, and a container may claim 5 s too little.
+_PREROLL_NS = 7 * NS_PER_S
+
 
 class Freshness:
-    """The writing times of a store's files, read once for each folder that is asked for."""
+    """The writing times of a store's files, read once for each folder that is asked for.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: the store.
+        by_day: list the days that are asked for and not whole tables, for a few hours of a large store.
+    """
+
+    def __init__(self, store: Store, *, by_day: bool = False) -> None:
         self.store = store
+        self.by_day = by_day
         self._folders: dict[str, dict[str, float]] = {}
 
     def written(self, path: str) -> float | None:
         """When a file was written, in seconds since the epoch; None when it is not there."""
-        folder = path.split("/", 1)[0]
+        day, hour, _ = path.partition("/hour=")
+        folder = day if hour and self.by_day else path.split("/", 1)[0]
         if folder not in self._folders:
             self._folders[folder] = self.store.modified(folder)
         return self._folders[folder].get(path)
@@ -49,6 +59,11 @@ class Freshness:
         return stale
 
 
+def touched_hours(camera: str, start_ns: int, stop_ns: int) -> Iterator[CameraHour]:
+    """The hours that are made from a recording: those that it covers, and one whose pre-roll it may fill."""
+    return hours_between(camera, start_ns, max(stop_ns, start_ns + 1) + _PREROLL_NS)
+
+
 def registrations(recordings: Recordings, cameras: Iterable[str]) -> dict[CameraHour, list[str]]:
     """Paths of the register's rows for the recordings that touch each hour."""
     touching: dict[CameraHour, list[str]] = {}
@@ -58,9 +73,7 @@ def registrations(recordings: Recordings, cameras: Iterable[str]) -> dict[Camera
             if row["status"] not in ("ok", "superseded"):
                 continue
             start, stop = from_datetime(row["start_time"]), from_datetime(row["end_time"])
-            for hour in hours_between(camera, start, max(stop, start + 1)):
-                path = recordings.row_path(camera, row["recording_id"])
-                # A recording may also fill the pre-roll of the hour after it.
-                for touched in (hour, hour.next):
-                    touching.setdefault(touched, []).append(path)
+            path = recordings.row_path(camera, row["recording_id"])
+            for hour in touched_hours(camera, start, stop):
+                touching.setdefault(hour, []).append(path)
     return touching

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,6 +59,21 @@ class FileInfo:
     size_bytes: int
     modified_ns: int | None
     etag: str | None
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A video file in the landing zone.
+
+    Attributes:
+        camera: the camera in whose folder it lies; empty where it lies in none.
+        uri: its path or URL.
+        marker: changes when the file or its sidecar does: size and modification time, or the store's etag.
+    """
+
+    camera: str
+    uri: str
+    marker: str
 
 
 def file_info(uri: str) -> FileInfo:
@@ -165,10 +180,15 @@ class Recordings:
         rows = self._register(camera, touching=touching).to_pylist()
         return sorted(rows, key=lambda row: (row["start_time"] is None, row["start_time"], row["uri"]))
 
-    def cameras(self) -> list[str]:
-        """Cameras with at least one recording that is not quarantined."""
+    def cameras(self, *, besides: Collection[str] = ()) -> list[str]:
+        """Cameras with at least one recording that is not quarantined.
+
+        Args:
+            besides: cameras that need not be looked for; the register of the others is read.
+        """
         cameras = {path.split("/")[1].removeprefix("camera=") for path in self.store.files(RECORDINGS.name)}
-        return sorted(c for c in cameras if "ok" in self._register(c, columns=["status"])["status"].to_pylist())
+        looked_for = sorted(cameras.difference(besides))
+        return [c for c in looked_for if "ok" in self._register(c, columns=["status"])["status"].to_pylist()]
 
     def hours(self, camera: str, include_superseded: bool = False) -> list[CameraHour]:
         """The hours that a camera's usable recordings claim to touch.
@@ -221,19 +241,42 @@ class Recordings:
 
     # --- the landing zone --------------------------------------------------------------------------------------
 
+    def listed(self) -> Iterator[Landed]:
+        """Every video file in ``<landing>/<camera>/…``, in order, by one listing; none is opened.
+
+        Raises OSError where the landing zone cannot be listed.
+        """
+        from laps.recordings import sidecar_names
+
+        fs, base = file_system(self.landing)
+        if not fs.exists(base):
+            return
+        found = fs.find(base, detail=True)
+        prefix = self._landing_prefix
+        for path in sorted(found):
+            name = path.rpartition("/")[2]
+            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
+                uri = f"{prefix}{path}"
+                # A start that is corrected in a sidecar changes the recording as well.
+                parts = [found[part] for part in (path, *sidecar_names(path)) if part in found]
+                yield Landed(self.camera_of(uri), uri, " ".join(map(_change_marker, parts)))
+
     def landed(self) -> Iterator[tuple[str, str]]:
         """Camera and URI of every video file in ``<landing>/<camera>/…``, in order.
 
         A file that lies in no camera's folder comes with an empty name.
         """
-        fs, base = file_system(self.landing)
-        if not fs.exists(base):
-            return
-        prefix = self.landing.split("://")[0] + "://" if "://" in self.landing else ""
-        for path in sorted(fs.find(base)):
-            folder, _, name = path.removeprefix(base.rstrip("/") + "/").rpartition("/")
-            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
-                yield folder.split("/")[0], f"{prefix}{path}"
+        for landed in self.listed():
+            yield landed.camera, landed.uri
+
+    def camera_of(self, uri: str) -> str:
+        """The camera in whose folder of the landing zone a file lies; empty where it lies in none."""
+        folder, slash, _ = uri.removeprefix(f"{self.landing.rstrip('/')}/").partition("/")
+        return folder if slash else ""
+
+    @property
+    def _landing_prefix(self) -> str:
+        return self.landing.split("://")[0] + "://" if "://" in self.landing else ""
 
     @contextmanager
     def to_land(self) -> Iterator[Path]:
@@ -256,17 +299,24 @@ class Recordings:
 
     def scan(self) -> Iterator[dict[str, Any] | LapsError]:
         """Register every file of the landing zone; one that lies in no camera's folder gives its error instead."""
-        for camera, uri in self.landed():
+        for landed in self.listed():
             try:
-                if not camera:
-                    raise InputError(
-                        "lies in no camera's folder",
-                        where=uri,
-                        fix=f"Move it to {self.landing}/<camera>/, or name its camera: laps ingest FILE --camera NAME.",
-                    )
-                yield self.register(uri, camera)
+                yield self.register_landed(landed)
             except LapsError as error:
                 yield error
+
+    def register_landed(self, landed: Landed) -> dict[str, Any]:
+        """Register a file of the landing zone for the camera in whose folder it lies.
+
+        Raises InputError as :meth:`register` does, and where it lies in no camera's folder.
+        """
+        if not landed.camera:
+            raise InputError(
+                "lies in no camera's folder",
+                where=landed.uri,
+                fix=f"Move it to {self.landing}/<camera>/, or name its camera: laps ingest FILE --camera NAME.",
+            )
+        return self.register(landed.uri, landed.camera)
 
     def _sidecar(self, uri: str) -> Sidecar | None:
         """The JSON file beside a recording that says when it starts, where there is one."""
@@ -302,6 +352,11 @@ def _look(offered: dict[str, Any]) -> dict[str, Any]:
 
     with open_uri(offered["uri"], LOOK_BYTES) as file:
         return registration_row(file, **offered)
+
+
+def _change_marker(info: Mapping[str, Any]) -> str:
+    """Size, and etag or modification time, of a file as a listing gives them."""
+    return f"{info['size']}-{info.get('ETag') or info.get('mtime') or info.get('LastModified')}".replace('"', "")
 
 
 def _unreadable(uri: str, error: OSError) -> InputError:

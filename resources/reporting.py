@@ -16,7 +16,7 @@ from laps.tables import (
     VISUAL_FEATURES,
     Table,
 )
-from laps.timegrid import CameraHour
+from laps.timegrid import CameraHour, now_ns
 from resources.embeddings import by_part, embedding_models, matrix, read_embeddings, spread
 from resources.models import (
     CALIBRATION,
@@ -27,6 +27,7 @@ from resources.models import (
     ModelRegistry,
     Release,
 )
+from resources.recordings import Recordings
 from resources.retention import Retention
 from resources.segments import read_rows_of, read_segments
 from resources.settings import store_grid
@@ -172,6 +173,19 @@ def calibrations(store: Store, release: Release) -> dict[str, Calibration]:
     return found
 
 
+def missing_hours(store: Store, release: Release) -> list[CameraHour]:
+    """Recorded hours that are over and have no clusters in a release, in order; not those that are over age."""
+    recordings = Recordings(store)
+    have = set(store.partitions(CLUSTER_ASSIGNMENTS, release.name))
+    recorded = [hour for camera in recordings.cameras() for hour in recordings.hours(camera)]
+    kept = Retention.of(store)
+    return [
+        hour
+        for hour in recorded
+        if hour not in have and hour.stop_ns <= now_ns() and not kept.is_over_age(CLUSTER_ASSIGNMENTS, hour)
+    ]
+
+
 def coherence(
     store: Store,
     release: Release,
@@ -272,7 +286,9 @@ def render_report(store: Store, release: Release, surveyed: Survey | None = None
     """
     from laps.report import build_report
     from resources.catalog import open_catalog
+    from resources.comparison import compare  # it stands on this module
 
+    current = ModelRegistry(store).current()
     found = calibrations(store, release)
     thresholds = {
         camera: {
@@ -292,6 +308,8 @@ def render_report(store: Store, release: Release, surveyed: Survey | None = None
             map_points=_map_points(store, release, surveyed),
             energy={camera: _smoothed(store, release, calibration) for camera, calibration in found.items()},
             scores=read_scores(store, release),
+            comparison=compare(store, release, current) if current and current.name != release.name else [],
+            missing=[hour.key for hour in missing_hours(store, release)],
             settings=_settings(store, release, found),
         )
     finally:

@@ -552,5 +552,18 @@ def rows_table(table: Table, rows: Iterable[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=table.schema())
 
 
+def is_transient(error: StoreError | OSError) -> bool:
+    """Whether object storage, or the way to it, was at fault: the same may go well a few minutes later.
+
+    No credentials, no permission, no such bucket, a damaged file and whatever a local disk says are no such faults.
+    """
+    if isinstance(error, StoreError):
+        return "://" in (error.where or "") and isinstance(error.__cause__, OSError) and is_transient(error.__cause__)
+    # Arrow's own OSError, about a damaged file, has neither number nor class.
+    damaged = type(error) is OSError and error.errno is None
+    never = isinstance(error, PermissionError | FileNotFoundError) or error.errno in (errno.ENOSPC, errno.EROFS)
+    return not (damaged or never)
+
+
 def _is_temporary(path: str) -> bool:
     return any(part.startswith(".tmp-") for part in path.split("/"))

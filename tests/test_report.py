@@ -165,6 +165,21 @@ def test_an_hour_that_was_not_cut_yet_is_told_from_one_without_primitives(tmp_pa
     assert "not cut" not in hours["a 2026-11-21 07:00 UTC"]
 
 
+def test_hours_that_are_missing_and_another_release_are_told(connection, page):
+    assert "What is still missing" not in page and "Beside the current release" not in page
+    told = build_report(
+        connection,
+        release=ABOUT,
+        generated_at=AT,
+        missing=["a|2026-11-21-05:00", "b|2026-11-21-06:00"],
+        comparison=[("clusters", "6", "7 & <more>")],
+    )
+    text = " ".join(Page(told).text)
+    assert "2 recorded hours have no clustered primitives yet" in text
+    assert "a|2026-11-21-05:00" in text and "b|2026-11-21-06:00" in text
+    assert "7 & <more>" in text and "7 & <more>" not in told
+
+
 def test_the_page_is_complete_in_itself(page):
     assert not re.search(r"(?:https?:)?//[a-z0-9]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", page), re.IGNORECASE)
     assert "@import" not in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from assets.segments import segments
 from assets.visual_features import visual_features
 from laps.clustering import CONFIG_FILE, ClusterModel, fit
 from laps.errors import ModelMismatchError, NotProcessedError
-from laps.tables import CLUSTER_ASSIGNMENTS, SEGMENT_EMBEDDINGS, SEGMENTS, VISUAL_FEATURES
+from laps.tables import CLUSTER_ASSIGNMENTS, RECORDINGS, SEGMENT_EMBEDDINGS, SEGMENTS, VISUAL_FEATURES
 from laps.timegrid import NS_PER_S, CameraHour, parse_utc, to_datetime
+from resources.comparison import Kept, earlier_numbers, kept
 from resources.configured import StoreResource
 from resources.embeddings import by_part, read_embeddings, read_hour_embeddings, spread
 from resources.models import (
@@ -36,7 +38,7 @@ from resources.models import (
     Release,
 )
 from resources.release import ReleaseResource
-from resources.reporting import ICSS_PRIMITIVES, coherence, separation, survey, write_report
+from resources.reporting import ICSS_PRIMITIVES, coherence, missing_hours, separation, survey, write_report
 from resources.segments import read_segments
 from resources.store import Store, rows_table
 
@@ -359,3 +361,54 @@ def test_a_sample_is_even_and_falls_apart_into_the_hours(counts: list[int], at_m
     put_together = [starts[part] + rows for part, rows in by_part(counts, chosen)]
     assert np.array_equal(np.concatenate([np.zeros(0, int), *put_together]), chosen)
     assert all(len(rows) for _, rows in by_part(counts, chosen))
+
+
+def test_recorded_hours_without_clusters_are_missing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def register(hour: CameraHour, status: str) -> None:
+        row = {
+            "recording_id": f"r{hour.hour}-{status}",
+            "camera": hour.camera,
+            "uri": f"/landing/{hour.hour}.mp4",
+            "status": status,
+            "reason": None if status == "ok" else "no video",
+            "start_time": to_datetime(hour.start_ns),
+            "end_time": to_datetime(hour.start_ns + NS_PER_S),
+            "size_bytes": 1,
+            "etag": "1",
+            "registered_at": to_datetime(hour.start_ns),
+        }
+        path = f"recordings/camera={hour.camera}/{row['recording_id']}.parquet"
+        store.write_table(RECORDINGS, path, rows_table(RECORDINGS, [row]))
+
+    later = CameraHour.parse("cam1|2026-01-05-20:00")
+    for hour in (*HOURS, later):
+        register(hour, "ok")
+    register(later.next, "quarantined")
+    assert missing_hours(store, release(store)) == [later]
+    monkeypatch.setattr("resources.reporting.now_ns", lambda: later.stop_ns - 1)
+    assert missing_hours(store, release(store)) == [], "an hour that is running is not missing"
+
+
+def test_primitives_are_the_same_by_their_times_whatever_their_ids(store: Store) -> None:
+    """Half of an hour's primitives kept, a third of the kept in another cluster."""
+    mine, other = release(store), replace(release(store), name="r9")
+    for hour in HOURS:
+        cut = store.read_partition(SEGMENTS, hour, mine.name).to_pylist()[::2]
+        assigned = {row["segment_id"]: row for row in store.read_partition(CLUSTER_ASSIGNMENTS, hour, "r1").to_pylist()}
+        moved = [
+            {**assigned[row["segment_id"]], "segment_id": f"x{hour.hour}-{place}", "release": "r9"}
+            for place, row in enumerate(cut)
+        ]
+        for row in moved[::3]:
+            row["cluster_id"] = 77
+        renamed = [{**row, "segment_id": f"x{hour.hour}-{place}", "release": "r9"} for place, row in enumerate(cut)]
+        store.write_partition(SEGMENTS, hour, rows_table(SEGMENTS, renamed), "r9")
+        store.write_partition(CLUSTER_ASSIGNMENTS, hour, rows_table(CLUSTER_ASSIGNMENTS, moved), "r9")
+    found = kept(store, other, mine)
+    each = EACH // 2
+    assert found == Kept(3, 3 * EACH, 3 * each, 3 * each, 3 * each, 3 * (each - len(range(0, each, 3))))
+    numbers = earlier_numbers(store, other, mine)
+    assert (
+        set(numbers) == {f"x{hour.hour}-{place}" for hour in HOURS for place in range(each)}
+        and 77 not in numbers.values()
+    )

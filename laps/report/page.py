@@ -57,6 +57,8 @@ def build_report(
     map_points: Iterable[tuple[str, int, float, float]] = (),
     energy: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
     scores: Mapping[str, float] | None = None,
+    missing: Sequence[str] = (),
+    comparison: Sequence[tuple[str, str, str]] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> str:
     """The report as one self-contained HTML page.
@@ -73,6 +75,9 @@ def build_report(
             unsmoothed energy of its form.
         scores: figures over all clusters: ``icss``, ``baseline``, ``silhouette``, ``calinski_harabasz``. Without
             ``icss`` and ``baseline`` the mean over clusters, weighted by their size, stands there.
+        missing: keys of recorded hours that are over and have no clustered primitives.
+        comparison: beside the current release, where this is another: a figure's name, its value there and its value
+            here, in words.
         settings: settings to list at the end, nested mappings allowed.
 
     Raises:
@@ -89,6 +94,8 @@ def build_report(
             map_points=list(map_points),
             energy=energy,
             scores=scores or {},
+            missing=missing,
+            comparison=comparison,
             settings=settings or {},
         )
     except duckdb.Error as error:
@@ -126,6 +133,8 @@ def _body(
     map_points: list[tuple[str, int, float, float]],
     energy: Mapping[str, tuple[np.ndarray, np.ndarray]] | None,
     scores: Mapping[str, float],
+    missing: Sequence[str],
+    comparison: Sequence[tuple[str, str, str]],
     settings: Mapping[str, Any],
 ) -> tuple[str, str]:
     cameras = figures.camera_figures(connection)
@@ -146,7 +155,9 @@ def _body(
             "<code>laps ingest PATH --camera NAME</code>, process it with <code>laps backfill</code>, and make this "
             "report again.</p>"
         )
+    add("missing", "What is still missing", _missing(missing))
     add("refused", "What could not be used", _refused(connection))
+    add("comparison", "Beside the current release", _comparison(comparison, release))
     if cameras:
         add("energy", "Motion energy over time", _energy(connection, thresholds, energy, clusters))
         add("map", "Which primitives are alike", _map(connection, map_points, clusters))
@@ -309,6 +320,35 @@ def _coverage(connection: duckdb.DuckDBPyConnection) -> str:
         + ('<span><i class="cell" style="--s:0.5"><b></b></i>something was wrong, see below</span>' if dotted else "")
         + ('<span><i class="cell uncut" style="--s:0.5"></i>not cut into primitives yet</span>' if dashed else "")
         + f"</div>{note}"
+    )
+
+
+def _missing(hours: Sequence[str]) -> str:
+    """Recorded hours that a failed run, or one that never began, left without primitives."""
+    if not hours:
+        return ""
+    listed = "".join(f"<li>{escape(hour)}</li>" for hour in hours[:MOST_ROWS])
+    return (
+        f"<p>{len(hours):,} recorded {'hour has' if len(hours) == 1 else 'hours have'} no clustered primitives yet, so "
+        "no figure on this page counts them. Runs that failed are in the Dagster UI with their reasons; "
+        "<code>laps backfill --only missing</code> makes what is missing.</p>"
+        f"<ul>{listed}</ul>{_more(len(hours))}"
+    )
+
+
+def _comparison(rows: Sequence[tuple[str, str, str]], release: Mapping[str, Any]) -> str:
+    """A table of the figures of two releases."""
+    if not rows:
+        return ""
+    lines = "".join(
+        f'<tr><td>{escape(name)}</td><td class="n">{escape(there)}</td><td class="n">{escape(here)}</td></tr>'
+        for name, there, here in rows
+    )
+    return (
+        "<p>Look at the clusters above before anything else; a figure that differs is no reason by itself. "
+        f"<code>laps promote {escape(str(release.get('name')))}</code> makes this release the current one.</p>"
+        '<div class="wide"><table><tr><th>Figure</th><th class="n">Current release</th>'
+        f'<th class="n">This release</th></tr>{lines}</table></div>'
     )
 
 

@@ -1,0 +1,150 @@
+"""The night: yesterday's hours through both stages, then report and catalog; and what follows an observed hour.
+
+The schedule `nightly` starts the job `plan_night`, which only looks: which hours of the day has each stage still to
+make. The sensor `later_stages` requests them, one run for an hour and a stage, and the closing jobs when all of
+those have *ended*: an hour that failed stops no other, and the report says that it is missing. Where an hour is
+observed, whoever asked for it, its segment stage and that of the hour after become due; they are requested when
+neither their own hour nor the one before is being observed. Everything that these two know is in the instance's runs:
+a daemon that restarts goes on where it was, and a run is requested once.
+"""
+
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+from pydantic import Field
+
+from laps.errors import InputError, NotProcessedError
+from laps.timegrid import from_datetime, now_ns
+from laps_dagster.following import Follower, uncalibrated_note
+from laps_dagster.hour_runs import hours_being_observed
+from laps_dagster.jobs import CLOSING_JOBS, observe, segment
+from laps_dagster.nights import open_nights
+from laps_dagster.sensors import add_cameras
+from laps_dagster.settings import night_zone, nightly_cron, schedules_status
+from laps_dagster.stages import OBSERVE, SEGMENT, OutOfDate
+from resources.configured import RecordingsResource, StoreResource
+from resources.freshness import registrations
+from resources.settings import first_hour_ns
+
+RUNS_A_LOOK = 200
+NO_RELEASE = "no release is current, so there is nothing to work with: `laps backfill` makes the first"
+
+
+class Night(dg.Config):
+    """Which day to make."""
+
+    day: str = Field("", description="Day to make, YYYY-MM-DD, in the schedules' zone. Empty: yesterday.")
+
+
+@dg.op(description="Which hours of a day has each stage still to make; `later_stages` requests them.")
+def plan_day(
+    context: dg.OpExecutionContext, config: Night, store: StoreResource, recordings: RecordingsResource
+) -> dg.Output[None]:
+    files = store.open()
+    release = store.models().current()
+    if release is None:
+        raise NotProcessedError("no release is current", where=files.root, fix="`laps backfill` makes the first.")
+    register = recordings.open(files)
+    cameras = register.cameras()
+    add_cameras(context.instance, cameras)
+    day = _day(config.day)
+    start_ns, stop_ns = day_range(day)
+    first_ns = first_hour_ns(files.root)
+    # A camera's hours of the day, and the hour that closes what the last of each stretch leaves open.
+    filmed = [
+        hour
+        for camera in cameras
+        for hour in register.hours(camera, include_superseded=True)
+        if start_ns < hour.stop_ns and first_ns <= hour.start_ns < stop_ns
+    ]
+    hours = [hour for hour in sorted({*filmed, *(hour.next for hour in filmed)}) if hour.stop_ns <= now_ns()]
+    stale = OutOfDate(files, release.name, registrations(register, cameras), by_day=True)
+    # What is being observed right now goes on to the segment stage without the night.
+    busy = hours_being_observed(context.instance)
+    to_observe = [hour for hour in stale.hours(OBSERVE, hours) if hour not in busy]
+    # The others follow by themselves: being observed makes an hour and the one after it due.
+    followed = {after for hour in (*to_observe, *busy) for after in (hour, hour.next)}
+    to_segment = [hour for hour in stale.hours(SEGMENT, hours) if hour not in followed]
+    if new := sorted({hour.camera for hour in to_segment} - release.calibrations.keys()):
+        context.log.warning(uncalibrated_note(new, release))
+        to_segment = [hour for hour in to_segment if hour.camera not in new]
+    context.log.info(f"{day}: {len(hours)} hours, {len(to_observe)} to observe, {len(to_segment)} only to cut")
+    return dg.Output(
+        None,
+        metadata={
+            "day": str(day),
+            "release": release.name,
+            "hours": len(hours),
+            "observe": dg.MetadataValue.json([hour.key for hour in to_observe]),
+            "segment": dg.MetadataValue.json([hour.key for hour in to_segment]),
+        },
+    )
+
+
+@dg.job(description="Plan a night: which hours of a day are still to be made. `later_stages` makes them.")
+def plan_night() -> None:
+    plan_day()
+
+
+@dg.schedule(
+    job=plan_night,
+    cron_schedule=nightly_cron(),
+    execution_timezone=night_zone(),
+    default_status=schedules_status(),
+    description="Every night the hours of the day before, of all cameras: observe and segment stages of what is "
+    "missing or out of date, then report and catalog. It works with the current release and trains nothing.",
+)
+def nightly(context: dg.ScheduleEvaluationContext, store: StoreResource) -> dg.RunRequest | dg.SkipReason:
+    if store.models().current_name() is None:
+        return dg.SkipReason(NO_RELEASE)
+    when = context.scheduled_execution_time.astimezone(ZoneInfo(night_zone()))
+    day = str(when.date() - timedelta(days=1))
+    return dg.RunRequest(
+        run_key=day, run_config={"ops": {"plan_day": {"config": {"day": day}}}}, tags={"laps/day": day}
+    )
+
+
+@dg.sensor(
+    jobs=[observe, segment, *CLOSING_JOBS],
+    minimum_interval_seconds=30,
+    # It starts nothing by itself: it goes on with what somebody asked for.
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Goes on with what was begun. After an observe run that carries the tag laps/then=segment: the segment "
+    "stage of its hour and of the one after, as soon as neither they nor the hour before are being observed. "
+    "After `plan_night`: the runs of the night, and when all have ended, well or not, report and catalog.",
+)
+def later_stages(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
+    release = store.models().current()
+    if release is None:
+        return dg.SensorResult(skip_reason=NO_RELEASE, cursor=context.cursor)
+    # First, so that every run that is seen to have ended here is seen by the follower as well.
+    nights = open_nights(context.instance, plan_night.name)
+    follower = Follower.of(context.cursor)
+    follower.take_in(context.instance)
+    follower.request(context.instance, store.open(), release)
+    requests, notes = list(follower.requested), list(follower.notes)
+    for night in nights:
+        asked, said = night.requests(follower, RUNS_A_LOOK - len(requests))
+        requests += asked
+        notes.append(said)
+    if requests:
+        return dg.SensorResult(run_requests=requests, cursor=follower.cursor())
+    return dg.SensorResult(skip_reason="; ".join(notes) or "nothing follows", cursor=follower.cursor())
+
+
+def day_range(day: date) -> tuple[int, int]:
+    """Start and end of a day in the schedules' zone, nanoseconds since the epoch."""
+    start, stop = (
+        datetime(one.year, one.month, one.day, tzinfo=ZoneInfo(night_zone())) for one in (day, day + timedelta(days=1))
+    )
+    return from_datetime(start), from_datetime(stop)
+
+
+def _day(text: str) -> date:
+    if not text:
+        return datetime.now(ZoneInfo(night_zone())).date() - timedelta(days=1)
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"{text!r} is no day", where="day", fix="Write it like 2026-11-25.") from error

@@ -1,0 +1,114 @@
+"""Nights that are under way: what was planned, what was requested, what is still to come."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from assets.partitions import multi_partition_key
+from laps.timegrid import CameraHour
+from laps_dagster.following import LOOK_BACK_S, Follower
+from laps_dagster.hour_runs import NIGHT, THEN, hour_of, is_over
+from laps_dagster.jobs import CLOSING_JOBS, observe, segment
+
+# A night that is not over after so long is closed with what there is.
+LONGEST_NIGHT_S = 20 * 3600.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a night has to do.
+
+    Attributes:
+        day: the day, YYYY-MM-DD.
+        observe: hours to observe; the segment stage follows them.
+        segment: hours that are observed, and only have to be cut.
+    """
+
+    day: str
+    observe: list[CameraHour]
+    segment: list[CameraHour]
+
+
+@dataclass(frozen=True)
+class OpenNight:
+    """A night that was planned and is not closed.
+
+    Attributes:
+        run_id: the run that planned it.
+        age_s: seconds since then.
+        plan: what it has to do.
+        runs: its runs so far.
+    """
+
+    run_id: str
+    age_s: float
+    plan: Plan
+    runs: list[dg.DagsterRun]
+
+    def requests(self, follower: Follower, at_most: int) -> tuple[list[dg.RunRequest], str]:
+        """The runs whose turn it is, and what there is to say where there are none."""
+        asked = {(run.job_name, hour_of(run)) for run in self.runs if run.job_name in (observe.name, segment.name)}
+        due = [(observe.name, hour) for hour in self.plan.observe] + [
+            (segment.name, hour) for hour in self.plan.segment
+        ]
+        due = [one for one in due if one not in asked]
+        if due:
+            return [self._hour_run(job, hour) for job, hour in due[: max(0, at_most)]], ""
+        under_way = [run for run in self.runs if not is_over(run)]
+        following = follower.of_night(self.run_id)
+        if (under_way or following) and self.age_s < LONGEST_NIGHT_S:
+            return [], f"night of {self.plan.day}: {len(under_way)} runs under way, {following} hours to follow"
+        for job in CLOSING_JOBS:
+            made = [run for run in self.runs if run.job_name == job.name]
+            if not made:
+                return [dg.RunRequest(run_key=f"{job.name} {self.run_id}", job_name=job.name, tags=self._tags)], ""
+            if not all(map(is_over, made)):
+                return [], f"night of {self.plan.day}: {job.name} is under way"
+        return [], f"night of {self.plan.day}: closed"
+
+    @property
+    def _tags(self) -> dict[str, str]:
+        return {NIGHT: self.run_id, "laps/day": self.plan.day}
+
+    def _hour_run(self, job: str, hour: CameraHour) -> dg.RunRequest:
+        then = {THEN: segment.name} if job == observe.name else {}
+        return dg.RunRequest(
+            run_key=f"{job} {hour.key} {self.run_id}",
+            job_name=job,
+            partition_key=multi_partition_key(hour),
+            tags={**self._tags, **then},
+        )
+
+
+def open_nights(instance: dg.DagsterInstance, job: str) -> list[OpenNight]:
+    """The nights of the last days that were planned and whose closing jobs have not all ended, the oldest first.
+
+    Args:
+        instance: the instance.
+        job: name of the job that plans them.
+    """
+    since = datetime.fromtimestamp(time.time() - LOOK_BACK_S, UTC)
+    planned = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS], created_after=since)
+    nights = []
+    for record in instance.get_run_records(planned, ascending=True):
+        run_id = record.dagster_run.run_id
+        runs = list(instance.get_runs(dg.RunsFilter(tags={NIGHT: run_id})))
+        if any(run.job_name == CLOSING_JOBS[-1].name and is_over(run) for run in runs):
+            continue
+        age_s = time.time() - record.create_timestamp.timestamp()
+        nights.append(OpenNight(run_id, age_s, _plan(instance, run_id), runs))
+    return nights
+
+
+def _plan(instance: dg.DagsterInstance, run_id: str) -> Plan:
+    """What a run of `plan_night` found, from the metadata of its output."""
+    (record,) = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT).records
+    assert record.event_log_entry.dagster_event is not None
+    metadata = record.event_log_entry.dagster_event.step_output_data.metadata
+    observed, cut = (metadata[stage].value for stage in (observe.name, segment.name))
+    assert isinstance(observed, list) and isinstance(cut, list)
+    return Plan(str(metadata["day"].value), list(map(CameraHour.parse, observed)), list(map(CameraHour.parse, cut)))

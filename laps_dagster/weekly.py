@@ -1,0 +1,152 @@
+"""The week: a draft release with models of its own, filled and put beside the current one. A person promotes it.
+
+The job `fill_draft` is one run that makes the runs of `laps backfill --new-release` in their order (tokenizer, latent
+streams, calibrations, primitives, clusters with the numbers of the current release, assignments, report), in worker
+processes of its own and under the same pools. A run that was killed and is tried again goes on with the draft that it
+filled. Nothing that is in use changes: `laps promote` makes the draft current, `laps discard` removes it, and while
+one waits for that no other is filled.
+"""
+
+from collections import Counter
+
+import dagster as dg
+from dagster._core.storage.tags import ROOT_RUN_ID_TAG  # not public
+from pydantic import Field
+
+from laps.errors import InputError, NotProcessedError
+from laps.tables import CLUSTER_ASSIGNMENTS
+from laps.timegrid import HOUR_NS, CameraHour, now_ns
+from laps_dagster.nightly import NO_RELEASE
+from laps_dagster.pipeline import Backfill, Options, Progress
+from laps_dagster.settings import night_zone, schedules_status, weekly_cron
+from resources.configured import StoreResource
+from resources.models import CLUSTER_MODEL, ModelRegistry, Release
+from resources.settings import store_settings
+from resources.store import Store
+
+NOTE = "weekly draft"
+
+
+class Draft(dg.Config):
+    """What the draft is made from."""
+
+    days: int = Field(7, ge=1, description="Days back from now, of the hours that the current release has cut.")
+    hours: list[str] = Field([], description="Camera hours to use instead, for example cam1|2026-11-21-05:00.")
+    preset: str = Field("full", description="full: the paper's size. small: for demonstrations and tests.")
+    train_minutes: float = Field(60.0, gt=0, description="Longest training time; it ends earlier at a plateau.")
+    clusters: int = Field(0, ge=0, description="Number of clusters. 0: as many as the current release has.")
+    workers: int = Field(1, ge=1, description="Runs at once.")
+    seed: int = Field(0, description="Seed of the models.")
+
+
+@dg.op(description="Fill a draft release and compare it with the current one.")
+def draft_release(context: dg.OpExecutionContext, config: Draft, store: StoreResource) -> dg.Output[None]:
+    from resources.comparison import compare
+
+    files, registry = store.open(), store.models()
+    store_settings(files)
+    current = registry.current()
+    if current is None:
+        raise NotProcessedError("no release is current", where=files.root, fix="`laps backfill` makes the first.")
+    since_ns = now_ns() - config.days * 24 * HOUR_NS
+    made = files.partitions(CLUSTER_ASSIGNMENTS, current.name)
+    hours = [CameraHour.parse(key) for key in config.hours] or [hour for hour in made if hour.start_ns >= since_ns]
+    if not hours:
+        raise NotProcessedError(
+            f"release {current.name} has cut no hour of the last {config.days} days",
+            where=files.root,
+            fix="Give more days, or the hours to use.",
+        )
+    draft = _draft(registry, f"{NOTE}, run {(context.run.tags.get(ROOT_RUN_ID_TAG) or context.run_id)[:8]}")
+    context.log.info(f"draft release {draft.name} on {len(hours)} hours")
+    cut, teacher = _cutting(files, current)
+    options = Options(
+        release=draft.name,
+        only_missing=True,
+        workers=config.workers,
+        preset=config.preset,
+        train_minutes=config.train_minutes,
+        cut=cut,
+        teacher=teacher,
+        k=config.clusters or _clusters(registry, current),
+        seed=config.seed,
+    )
+    progress = Progress(report=context.log.info)
+    filled = Backfill(files, hours, options, progress).run()
+    for outcome in progress.failures:
+        context.log.warning(f"{outcome.task} failed: {outcome.error}")
+    rows = [
+        dg.TableRecord({"figure": figure, "current release": there, "draft": here})
+        for figure, there, here in compare(files, filled, current)
+    ]
+    return dg.Output(
+        None,
+        metadata={
+            "draft": filled.name,
+            "hours": len(hours),
+            "failed_runs": [str(outcome.task) for outcome in progress.failures],
+            "beside_current": dg.MetadataValue.table(rows),
+            "report": dg.MetadataValue.path(files.url(f"reports/release={filled.name}/report.html")),
+            "next": f"Look at the report, then `laps promote {filled.name}` or `laps discard {filled.name}`.",
+        },
+    )
+
+
+@dg.job(
+    description="Fill a draft release with models of its own and compare it with the current one.",
+    # The instance's limit is for the runs of an hour.
+    tags={"dagster/max_runtime": str(48 * 3600)},
+)
+def fill_draft() -> None:
+    draft_release()
+
+
+@dg.schedule(
+    job=fill_draft,
+    cron_schedule=weekly_cron(),
+    execution_timezone=night_zone(),
+    default_status=schedules_status(),
+    description="Every week new models from the last seven days: a draft release, filled and compared with the current "
+    "one. `laps promote` makes it current; nothing else does. While a draft of an earlier week waits, none is made.",
+)
+def weekly(context: dg.ScheduleEvaluationContext, store: StoreResource) -> dg.RunRequest | dg.SkipReason:
+    registry = store.models()
+    if registry.current_name() is None:
+        return dg.SkipReason(NO_RELEASE)
+    if waiting := _waiting(registry):
+        return dg.SkipReason(_decide(waiting[0]))
+    return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y-%m-%d}")
+
+
+def _draft(registry: ModelRegistry, note: str) -> Release:
+    """The draft that this run, or the one that it tries again, has opened; else a new one."""
+    for draft in _waiting(registry):
+        if draft.note != note:
+            raise InputError(_decide(draft))
+        return draft
+    return registry.open_draft(note)
+
+
+def _waiting(registry: ModelRegistry) -> list[Release]:
+    return [draft for draft in registry.drafts() if draft.note.startswith(NOTE)]
+
+
+def _decide(draft: Release) -> str:
+    return (
+        f"draft release {draft.name} ({draft.note}, {draft.created_at}) waits for a decision: "
+        f"`laps promote {draft.name}` or `laps discard {draft.name}`"
+    )
+
+
+def _clusters(registry: ModelRegistry, current: Release) -> int:
+    from laps.clustering import ClusterModel
+
+    return ClusterModel.load(registry.folder(CLUSTER_MODEL, current.require(CLUSTER_MODEL))).k
+
+
+def _cutting(files: Store, current: Release) -> tuple[str, str]:
+    """How most cameras of the current release are cut."""
+    from resources.reporting import calibrations
+
+    ways = Counter((one.cut, one.diagnostics.teacher or "rests") for one in calibrations(files, current).values())
+    return ways.most_common(1)[0][0]

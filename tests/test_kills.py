@@ -1,0 +1,17 @@
+"""A backfill whose processes are killed comes to the same tables, byte for byte; fifty and more kills: bench.kill."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from tests.kills import copy_scene, kill_during_backfill, make_scene
+
+
+def test_after_three_kills_one_command_makes_what_an_undisturbed_backfill_makes(tmp_path: Path) -> None:
+    scene, undisturbed = make_scene(tmp_path / "scene", cameras=("cam1",))
+    disturbed = copy_scene(scene, tmp_path / "disturbed")
+    met = kill_during_backfill(disturbed, random.Random(5), kills=3, longest_s=12.0)
+    assert met >= 1
+    assert disturbed.tables() == undisturbed
+    assert not [path for path in (tmp_path / "disturbed" / "store").rglob("*") if path.name.startswith(".")]
