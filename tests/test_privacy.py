@@ -7,6 +7,7 @@ import io
 import re
 import tarfile
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import cv2
@@ -66,6 +67,17 @@ def due(store: Store, stage, hours: list[CameraHour], release: str = "") -> list
     return OutOfDate(store, release, registered).hours(stage, hours)
 
 
+def gone(uri: str) -> BinaryIO:
+    raise FileNotFoundError(uri)
+
+
+def cut_clips() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("cameras", ["a", "b"])
+        key = multi_partition_key(HOUR)
+        assert dg.materialize([clips], instance=instance, partition_key=key, resources=default_resources()).success
+
+
 def test_a_blurred_region_is_grey_wherever_pictures_are_stored(fresh: ExportStore, monkeypatch, tmp_path):
     store, release = fresh.store, fresh.release
     monkeypatch.setenv("LAPS_STORE", store.root)
@@ -75,15 +87,7 @@ def test_a_blurred_region_is_grey_wherever_pictures_are_stored(fresh: ExportStor
     assert not any(is_grey(one) for one in pictures(store.read_bytes(store.files("clips", ".mp4")[0])))
     Cameras(store).write(Camera("a", blur_regions=(STRIP,)))
     assert execute(Task("track", HOUR.key)).ok
-    with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_dynamic_partitions("cameras", ["a", "b"])
-        assert dg.materialize(
-            [clips],
-            instance=instance,
-            partition_key=multi_partition_key(HOUR),
-            resources=default_resources(),
-            selection=[clips],
-        ).success
+    cut_clips()
     kept = [read_picture(jpeg) for jpeg in store.read_partition(KEYFRAMES, HOUR)["jpeg"].to_pylist()]
     assert len(kept) >= 20 and all(map(is_grey, kept))
     rows = store.read_partition(CLIPS, HOUR, release.name).to_pylist()
@@ -102,10 +106,18 @@ def test_a_blurred_region_is_grey_wherever_pictures_are_stored(fresh: ExportStor
     page = render_report(store, release)
     jpegs = [base64.b64decode(text) for text in re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page)]
     assert jpegs and all(is_grey(cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR)) for one in jpegs)
+    # Cut again when the video is gone, what was cut stays; but not what was cut with other regions.
+    monkeypatch.setattr("assets.clips.open_uri", gone)
+    mp4s = store.files("clips", ".mp4")
+    cut_clips()
+    assert store.read_partition(CLIPS, HOUR, release.name).to_pylist() == rows and store.files("clips", ".mp4") == mp4s
     # Hours that were made with other regions are to be made again, the pictures from the video.
     assert due(store, TRACK, [HOUR]) == []
     Cameras(store).write(Camera("a"))
     assert due(store, TRACK, [HOUR]) == [HOUR] and HOUR in due(store, SEGMENT, [HOUR], release.name)
+    cut_clips()
+    assert {row["status"] for row in store.read_partition(CLIPS, HOUR, release.name).to_pylist()} == {"failed"}
+    assert not set(store.files("clips", ".mp4")) & {row["clip_path"] for row in rows}
 
 
 @settings(max_examples=10, deadline=None)
