@@ -24,6 +24,7 @@ from resources.release import ReleaseResource
         "visual_features",
         "cluster_assignments",
         "icss_report",
+        "compacted_catalog",
     ],
     **describe(__doc__, group=PUBLISH, kinds={"duckdb", "sql"}),
 )

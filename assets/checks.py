@@ -76,7 +76,7 @@ def _keyframes(part: Partition) -> list[str]:
 
 
 def _latent_stream(part: Partition) -> list[str]:
-    rows = part.read(part.table)
+    rows = part.read(part.table, ["sample", "code", "null_reason"])
     first, stop = part.grid.hour_samples(part.hour.hour_ns)
     samples = rows["sample"].to_pylist()
     problems = []
@@ -119,10 +119,17 @@ def _of_segments(part: Partition) -> list[str]:
     if have - expected:
         problems.append(f"{len(have - expected)} rows belong to no primitive of this hour")
     if part.table is tables.CLIPS:
-        missing = [path for path in rows["clip_path"].drop_null().to_pylist() if not part.store.exists(path)]
+        paths = rows["clip_path"].drop_null().to_pylist()
+        # One listing: in object storage looking for each clip would be a request for each.
+        there = set(itertools.chain.from_iterable(part.store.files(folder) for folder in {_folder(p) for p in paths}))
+        missing = [path for path in paths if path not in there]
         if missing:
             problems.append(f"{len(missing)} clips are not in the store, the first: {missing[0]}")
     return problems
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 CHECKS: dict[Table, Callable[[Partition], list[str]]] = {

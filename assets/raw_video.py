@@ -12,7 +12,7 @@ import dagster as dg
 from assets.partitions import camera_hour, camera_hours
 from assets.retries import tried_again
 from assets.specs import OBSERVE, describe
-from laps.errors import InputError, MediaError
+from laps.errors import InputError, MediaError, NotProcessedError
 from laps.tables import RAW_VIDEO
 from laps.timegrid import NS_PER_S, CameraHour, format_utc, from_datetime, now_ns
 from resources.configured import RecordingsResource, StoreResource
@@ -76,9 +76,10 @@ def raw_video(
 
 def _refuse_lost_footage(files: Store, hour: CameraHour, rows: list[dict[str, Any]]) -> None:
     """Stop when a recording that this hour used before cannot be read any more: good results would be emptied."""
-    if not files.has_partition(RAW_VIDEO, hour):
+    try:
+        known = files.read_partition(RAW_VIDEO, hour, columns=["used", "recording_id"]).to_pylist()
+    except NotProcessedError:
         return
-    known = files.read_partition(RAW_VIDEO, hour, columns=["used", "recording_id"]).to_pylist()
     used_before = {row["recording_id"] for row in known if row["used"]}
     used_now = {row["recording_id"] for row in rows if row["used"]}
     for row in rows:

@@ -9,20 +9,22 @@ that were declared (never guessed from paths or from one file), and comments wit
 
 The views read explicit file lists, which the caller takes from the store. No file is opened when they are made, and a
 query opens those whose ``camera``, ``date`` and ``hour`` it asks for (by ``=``, ``<``, ``BETWEEN``; an ``IN`` chooses
-files of one table, but is not carried over the joins of ``primitives``).
+files of one table, but is not carried over the joins of ``primitives``). Where there are compacted copies
+(:mod:`laps.compaction`), a view reads them for the hours that they hold, and the record for the others.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from laps import local_time
 from laps.cameras import parse_shift
+from laps.compaction import COPIES, DATE, FOLDER, HOUR, PRIMITIVES_COPY, SOURCE, Copy
 from laps.errors import StoreError
 from laps.tables import CAMERAS, CLUSTER_ASSIGNMENTS, CLUSTER_NAMES, CLUSTERS, SEGMENTS, TABLES, Column, Table, mend
 
@@ -52,21 +54,37 @@ _PARTITION_FOLDERS = {
     "cluster": {},
 }
 
-_DATE = Column("date", "date", "UTC date of the camera hour whose file holds the row.")
-_HOUR = Column("hour", "int32", "UTC hour (0 to 23) of the camera hour whose file holds the row.")
+# The same of a compacted copy: its camera, and where it holds hours their month. Dates and hours are columns of it.
+_COPY_FOLDERS = {"camera_hour": {"camera": -3}, "camera": {"camera": -2}}
 
 
-# Of every view with a camera and a start_time; how they are computed: laps/local_time.py.
-LOCAL = (
-    Column(
-        "start_local",
-        "local_timestamp",
-        "start_time on the camera's wall clock, without zone; null where the camera has no time zone.",
-        nullable=True,
-    ),
-    Column("shift", "string", "Shift of the camera at start_time; null outside of its shifts.", nullable=True),
-    Column("shift_date", "date", "Local date on which that shift began.", nullable=True),
-)
+@dataclass(frozen=True)
+class CopyPart:
+    """Data files of a compacted copy that are read in the same way.
+
+    Attributes:
+        files: full paths or URLs.
+        stale: the values of ``source`` whose rows no longer hold and are not to be read.
+        local: whether local time and shift are as the cameras are described now; else they are computed.
+    """
+
+    files: Sequence[str]
+    stale: Sequence[str] = ()
+    local: bool = False
+
+
+@dataclass(frozen=True)
+class CopyFiles:
+    """What a relation with a compacted copy is read from.
+
+    Attributes:
+        parts: the data files of the copy.
+        record: for each table of the copy, by name, the files of the record (full paths or URLs) with what no copy
+            holds as it is now.
+    """
+
+    parts: Sequence[CopyPart]
+    record: Mapping[str, Sequence[str]]
 
 
 def _from(table: Table, name: str, rename: str | None = None, nullable: bool | None = None) -> Column:
@@ -88,7 +106,7 @@ PRIMITIVES = Table(
         _from(SEGMENTS, "start_time"),
         _from(SEGMENTS, "end_time"),
         _from(SEGMENTS, "duration_s"),
-        *LOCAL,
+        *local_time.LOCAL,
         _from(CLUSTER_ASSIGNMENTS, "cluster_id", nullable=True),
         _from(CLUSTER_NAMES, "action_name"),
         _from(CLUSTER_ASSIGNMENTS, "centroid_distance", nullable=True),
@@ -113,23 +131,23 @@ PRIMITIVES = Table(
         _from(SEGMENTS, "calibration_id"),
         _from(CLUSTER_ASSIGNMENTS, "cluster_model_id", nullable=True),
         _from(SEGMENTS, "release"),
-        _DATE,
-        _HOUR,
+        DATE,
+        HOUR,
     ),
 )
 
 PARTITIONS = Table(
     name="partitions",
     description=(
-        "The files that the catalog reads: a camera hour that was processed has one in each table, also when it "
-        "holds no rows."
+        "The files of the record, which the catalog reads itself or as compacted copies: a camera hour that was "
+        "processed has one in each table, also when it holds no rows."
     ),
     key=("path",),
     columns=(
         Column("table_name", "string", "Table that the file belongs to."),
         Column("camera", "string", "Camera, where the table is kept by camera.", nullable=True),
-        replace(_DATE, nullable=True),
-        replace(_HOUR, nullable=True),
+        replace(DATE, nullable=True),
+        replace(HOUR, nullable=True),
         Column("model", "string", "Tokenizer or release that the file belongs to.", nullable=True),
         Column("path", "string", "The file: full path or URL."),
     ),
@@ -140,8 +158,8 @@ def view_columns(table: Table) -> tuple[Column, ...]:
     """The columns of a table's view: those of the table, local time, the partition's date and hour, as it has them."""
     if table.name not in TABLES:
         return table.columns
-    local = LOCAL if {"camera", "start_time"} <= set(table.column_names) else ()
-    return (*table.columns, *local, *((_DATE, _HOUR) if table.partitioned == "camera_hour" else ()))
+    local = local_time.LOCAL if {"camera", "start_time"} <= set(table.column_names) else ()
+    return (*table.columns, *local, *((DATE, HOUR) if table.partitioned == "camera_hour" else ()))
 
 
 def sql_type(column: Column) -> str:
@@ -156,77 +174,126 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def files_sql(table: Table, files: Sequence[str]) -> str:
-    """The relation of a table's files with the declared columns; what a file lacks is null.
+def files_sql(columns: Sequence[Column], files: Sequence[str]) -> str:
+    """The relation of Parquet files with the declared columns; what a file lacks is null.
 
     The columns are declared, not looked up: no file is opened before a query needs its rows. DuckDB's own way to let
-    files differ (``union_by_name``) opens every file of the list for every query. ``filename`` is there for
-    :func:`view_sql`, which makes partition columns from it: a filter on them chooses files by name.
+    files differ (``union_by_name``) opens every file of the list for every query. ``filename`` is there for what is
+    made from paths: a filter on it chooses files by name.
     """
     schema = ", ".join(
         f"{quote(column.name)}: {{name: {quote(column.name)}, type: {quote(sql_type(column))}, default_value: NULL}}"
-        for column in table.columns
+        for column in columns
     )
     return f"read_parquet([{', '.join(quote(file) for file in files)}], schema=MAP {{{schema}}}, filename=true)"
 
 
-def view_sql(table: Table, files: Sequence[str]) -> str:
-    """``CREATE VIEW`` of a table over its files.
+def _selection(columns: Sequence[Column], made: Mapping[str, str], source: str) -> str:
+    values = ", ".join(
+        f"CAST({made.get(column.name, _name(column.name))} AS {sql_type(column)}) AS {_name(column.name)}"
+        for column in columns
+    )
+    return f"SELECT {values} {source}"
+
+
+def _from_path(places: Mapping[str, int]) -> dict[str, str]:
+    """Columns that the folders above a file give, each at its place counted from the end."""
+    # As text, until it is cast: DuckDB would take the camera 01 for the number 1.
+    return {name: f"substr(split_part(filename, '/', {place}), {len(name) + 2})" for name, place in places.items()}
+
+
+def _with_local_time(made: dict[str, str]) -> dict[str, str]:
+    if "camera" not in made:
+        return made
+    return made | {name: f"{function}({made['camera']}, start_time)" for name, function in local_time.FUNCTIONS.items()}
+
+
+def record_sql(table: Table, files: Sequence[str]) -> str:
+    """``SELECT`` of a view's columns from files of the record: full paths or URLs; none of them gives no rows."""
+    columns = view_columns(table)
+    if not files:
+        return _selection(columns, {column.name: "NULL" for column in columns}, "WHERE false")
+    made = _with_local_time(_from_path(_PARTITION_FOLDERS[table.partitioned]))
+    return _selection(columns, made, f"FROM {files_sql(table.columns, files)}")
+
+
+def copy_sql(copy: Copy, columns: Sequence[Column], part: CopyPart) -> str:
+    """``SELECT`` of these columns, which the copy stores, from some of its data files."""
+    made = _from_path(_COPY_FOLDERS[copy.tables[0].partitioned])
+    if not part.local:
+        made = _with_local_time(made)
+    if not part.stale:
+        return _selection(columns, made, f"FROM {files_sql(copy.stored, part.files)}")
+    stale = ", ".join(map(quote, part.stale))
+    rows = files_sql((*copy.stored, SOURCE), part.files)
+    return _selection(columns, made, f"FROM {rows} WHERE {SOURCE.name} NOT IN ({stale})")
+
+
+def view_sql(table: Table, files: Sequence[str], copied: CopyFiles | None = None) -> str:
+    """``CREATE VIEW`` of a table.
 
     Args:
         table: the declared table.
-        files: full paths or URLs; none of them gives an empty relation with the same columns and types.
+        files: the files of its record, full paths or URLs; none of them gives an empty relation with the same columns
+            and types.
+        copied: where there is a compacted copy of it: what is read instead of ``files``.
     """
-    made = {
-        # As text, until it is cast: DuckDB would take the camera 01 for the number 1.
-        name: f"substr(split_part(filename, '/', {place}), {len(name) + 2})"
-        for name, place in _PARTITION_FOLDERS[table.partitioned].items()
-    }
-    if "camera" in made:
-        made |= {name: f"{function}({made['camera']}, start_time)" for name, function in local_time.FUNCTIONS.items()}
+    selections = []
+    if copied is not None:
+        selections = [copy_sql(COPIES[table.name], view_columns(table), part) for part in copied.parts]
+        files = copied.record.get(table.name, ())
+    if files or not selections:
+        selections.append(record_sql(table, files))
+    return f"CREATE VIEW {_name(table.name)} AS {' UNION ALL '.join(selections)}"
 
-    def value(column: Column) -> str:
-        return made.get(column.name, _name(column.name)) if files else "NULL"
 
-    columns = ", ".join(
-        f"CAST({value(column)} AS {sql_type(column)}) AS {_name(column.name)}" for column in view_columns(table)
+def _joined_sql(segments: str, cluster_assignments: str, clips: str) -> str:
+    """``SELECT`` of the columns of the copy ``primitives`` from three relations."""
+    # The partition columns are part of the join, so that a filter on camera, date or hour prunes every side's files.
+    same_hour = "{0}.segment_id = s.segment_id AND {0}.camera = s.camera AND {0}.date = s.date AND {0}.hour = s.hour"
+    side = {column: "a" if column in CLUSTER_ASSIGNMENTS.columns else "c" for column in PRIMITIVES_COPY.joined}
+    columns = ", ".join(f"{side.get(column, 's')}.{_name(column.name)}" for column in PRIMITIVES_COPY.stored)
+    return (
+        f"SELECT {columns} FROM {segments} s "
+        f"LEFT JOIN {cluster_assignments} a ON {same_hour.format('a')} "
+        f"LEFT JOIN {clips} c ON {same_hour.format('c')}"
     )
-    source = f"FROM {files_sql(table, files)}" if files else "WHERE false"
-    return f"CREATE VIEW {_name(table.name)} AS SELECT {columns} {source}"
 
 
-def primitives_sql(root: str, cluster_model: str | None = None) -> str:
+def primitives_sql(root: str, cluster_model: str | None = None, copied: CopyFiles | None = None) -> str:
     """``CREATE VIEW primitives``.
 
     Args:
         root: what clip paths are relative to.
         cluster_model: the cluster model for which the view ``cluster_names`` holds; other rows stay without a name.
+        copied: where there is a compacted copy: what is read instead of the views of the tables.
     """
+    tables = PRIMITIVES_COPY.tables
+    if copied is None:
+        parts = [_joined_sql(*(table.name for table in tables))]
+    else:
+        parts = [copy_sql(PRIMITIVES_COPY, PRIMITIVES_COPY.stored, part) for part in copied.parts]
+        files = [copied.record.get(table.name, ()) for table in tables]
+        if files[0] or not parts:
+            parts.append(_joined_sql(*(f"({record_sql(*pair)})" for pair in zip(tables, files, strict=True))))
     named = quote(cluster_model or "")
-    # The partition columns are part of the join, so that a filter on camera, date or hour prunes every side's files.
-    same_hour = "{0}.segment_id = s.segment_id AND {0}.camera = s.camera AND {0}.date = s.date AND {0}.hour = s.hour"
     sources = {
-        "cluster_id": "a.cluster_id",
         "action_name": "n.action_name",
-        "centroid_distance": "a.centroid_distance",
-        "clip": f"{quote(root.rstrip('/') + '/')} || c.clip_path",
+        "clip": f"{quote(root.rstrip('/') + '/')} || p.clip_path",
         "cluster_icss": "k.icss_mean",
         "cluster_icss_ci_low": "k.icss_ci_low",
         "cluster_icss_ci_high": "k.icss_ci_high",
         "icss_baseline": "k.baseline_mean",
         "encoder_id": "k.encoder_id",
-        "cluster_model_id": "a.cluster_model_id",
     }
     columns = ", ".join(
-        f"{sources.get(column.name, f's.{_name(column.name)}')} AS {_name(column.name)}"
+        f"{sources.get(column.name, f'p.{_name(column.name)}')} AS {_name(column.name)}"
         for column in PRIMITIVES.columns
     )
     return (
-        f"CREATE VIEW primitives AS SELECT {columns} FROM segments s "
-        f"LEFT JOIN cluster_assignments a ON {same_hour.format('a')} "
-        f"LEFT JOIN clips c ON {same_hour.format('c')} "
-        "LEFT JOIN clusters k ON k.cluster_id = a.cluster_id AND k.cluster_model_id = a.cluster_model_id "
-        f"LEFT JOIN cluster_names n ON n.cluster_id = a.cluster_id AND a.cluster_model_id = {named}"
+        f"CREATE VIEW primitives AS SELECT {columns} FROM ({' UNION ALL '.join(parts)}) p "
+        "LEFT JOIN clusters k ON k.cluster_id = p.cluster_id AND k.cluster_model_id = p.cluster_model_id "
+        f"LEFT JOIN cluster_names n ON n.cluster_id = p.cluster_id AND p.cluster_model_id = {named}"
     )
 
 
@@ -245,6 +312,7 @@ def create_views(
     files: Mapping[str, Sequence[str]],
     root: str,
     cluster_model: str | None = None,
+    copied: Mapping[str, CopyFiles] | None = None,
 ) -> None:
     """Make the view of each table, ``primitives``, ``partitions`` and the comments; set the time zone to UTC.
 
@@ -256,15 +324,17 @@ def create_views(
         files: for each table's name, the files that it consists of; absent means none.
         root: where the store lies; clip paths become ``<root>/<clip_path>``.
         cluster_model: the cluster model whose clusters the view ``cluster_names`` names.
+        copied: for each view's name that has compacted copies, what it is read from.
     """
+    copied = copied or {}
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute(view_sql(CAMERAS, files.get(CAMERAS.name, ())))
     for statement in _local_time_functions(connection):
         connection.execute(statement)
     for table in TABLES.values():
         if table is not CAMERAS:
-            connection.execute(view_sql(table, files.get(table.name, ())))
-    connection.execute(primitives_sql(root, cluster_model))
+            connection.execute(view_sql(table, files.get(table.name, ()), copied.get(table.name)))
+    connection.execute(primitives_sql(root, cluster_model, copied.get(PRIMITIVES.name)))
     _create_partitions(connection, files)
     for table in (*TABLES.values(), PRIMITIVES):
         connection.execute("; ".join(comments_sql(table)))
@@ -272,6 +342,14 @@ def create_views(
 
 
 _FILE = re.compile(r"[\"'](?P<path>(?:/|\w+://)[^\"\n]*?\.parquet)(?:/\*\*/\*\.parquet)?[\"']")
+
+_COPY_FILE = re.compile(rf"/{FOLDER}/.*/[0-9a-f]{{32}}\.parquet$")
+
+
+def is_copy_file(path: str) -> bool:
+    """Whether a path or URL is that of a compacted copy's data file, which never changes."""
+    return _COPY_FILE.search(path) is not None
+
 
 # These quote files only because the statement did.
 _NOT_ABOUT_FILES = (
@@ -298,7 +376,7 @@ def unreadable_file(error: duckdb.Error) -> StoreError | None:
     return StoreError(
         f"is no readable Parquet file: {_first_line(error)}",
         where=path,
-        fix=mend(path),
+        fix="Run `laps compact --all`, which writes it again; no rows are lost." if is_copy_file(path) else mend(path),
     )
 
 
@@ -321,20 +399,25 @@ def _local_time_functions(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def _create_partitions(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> None:
+    import pyarrow as pa
+
     declared = ", ".join(f"{_name(column.name)} {sql_type(column)}" for column in PARTITIONS.columns)
     connection.execute(f"CREATE OR REPLACE TABLE partitions ({declared})")
-    rows = []
     for name, paths in files.items():
-        for path in paths:
-            parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
-            model = parts.get(TABLES[name].model_level or "")
-            rows.append((name, parts.get("camera"), parts.get("date"), parts.get("hour"), model, path))
-    for start in range(0, len(rows), 1000):
-        values = ", ".join(
-            "(" + ", ".join("NULL" if value is None else quote(value) for value in row) + ")"
-            for row in rows[start : start + 1000]
-        )
-        connection.execute(f"INSERT INTO partitions VALUES {values}")
+        if not paths:
+            continue
+        table = TABLES[name]
+        places = _PARTITION_FOLDERS[table.partitioned]
+        if table.model_level is not None:
+            places = places | {table.model_level: min(places.values(), default=-1) - 1}
+        made = {"table_name": quote(name), "model": "NULL", **_from_path(places), "path": "filename"}
+        if table.model_level is not None:
+            made["model"] = made[table.model_level]
+        columns = [replace(column, nullable=True) for column in PARTITIONS.columns]
+        absent = {column.name: "NULL" for column in columns if column.name not in made}
+        connection.register("listed_files", pa.table({"filename": pa.array(paths, pa.string())}))
+        connection.execute(f"INSERT INTO partitions {_selection(columns, made | absent, 'FROM listed_files')}")
+        connection.unregister("listed_files")
 
 
 def catalog_summary(connection: duckdb.DuckDBPyConnection) -> pa.Table:

@@ -15,6 +15,8 @@ from laps.sampling import Piece
 from laps.timegrid import format_utc, from_datetime
 from laps.video import Opener
 
+_OF_THE_FILE = (FileNotFoundError, PermissionError)
+
 
 @dataclass(frozen=True)
 class PrimitiveClip:
@@ -55,6 +57,9 @@ def cut_primitives(
         reencode: encode anew instead of copying the compressed pictures.
         covered: regions of the picture that nobody may see; they are grey, and every clip is encoded anew.
         forgotten: times of which no clip may hold a picture.
+
+    Raises:
+        OSError: a URL cannot be read for another reason than that the file is gone or forbidden.
     """
     kept_out = [(one.start_ns, one.stop_ns) for one in forgotten]
     of_recording: dict[str, tuple[Piece, list[tuple[str, int, int]]]] = {}
@@ -98,6 +103,9 @@ def _cut_from(
                 done += 1
                 yield clip
     except (MediaError, OSError) as error:
+        if "://" in piece.uri and isinstance(error, OSError) and not isinstance(error, _OF_THE_FILE):
+            # A network that is down must not be stored as clips that cannot be cut.
+            raise
         # The file cannot be read on; what was cut before stays cut.
         reason = str(error) if isinstance(error, MediaError) else f"{piece.uri}: {error}"
         for segment_id, _, _ in wanted[done:]:

@@ -168,6 +168,7 @@ class ClipCutter:
 
     Raises:
         MediaError: the file is no readable video.
+        OSError: of the file object.
     """
 
     def __init__(
@@ -185,7 +186,7 @@ class ClipCutter:
         file.seek(0)
         try:
             self._container: Any = av.open(file, "r", metadata_errors="replace")
-        except (av.error.FFmpegError, OSError) as error:
+        except av.error.FFmpegError as error:
             raise MediaError(f"cannot be opened as a video ({error})", where=name) from error
         videos = (
             stream

@@ -56,3 +56,11 @@ class CalibrationError(LapsError):
 
 class StoreError(LapsError):
     """The store cannot be reached, read or written."""
+
+
+class UnreachableError(StoreError):
+    """A storage does not answer. Whoever goes through many of its objects stops: the next would fail as well."""
+
+
+class DamagedFileError(StoreError):
+    """A file of the store is there and holds something else than it should."""

@@ -16,6 +16,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from laps.cameras import DAY_MIN, WEEK_MIN, Shift
+from laps.tables import Column
+
+# What views with a camera and a start_time also have.
+LOCAL = (
+    Column(
+        "start_local",
+        "local_timestamp",
+        "start_time on the camera's wall clock, without zone; null where the camera has no time zone.",
+        nullable=True,
+    ),
+    Column("shift", "string", "Shift of the camera at start_time; null outside of its shifts.", nullable=True),
+    Column("shift_date", "date", "Local date on which that shift began.", nullable=True),
+)
 
 # Column of a view -> function of (camera, start_time).
 FUNCTIONS = {"start_local": "local_time", "shift": "shift_of", "shift_date": "shift_date_of"}

@@ -12,6 +12,7 @@ from assets.checks import table_checks
 from assets.clips import clips
 from assets.cluster_assignments import cluster_assignments
 from assets.cluster_model import cluster_model
+from assets.compacted_catalog import compacted_catalog
 from assets.evaluation import evaluation
 from assets.icss_report import icss_report
 from assets.keypoint_tracks import keypoint_tracks
@@ -46,6 +47,7 @@ ASSETS = (
     cluster_model,
     cluster_assignments,
     icss_report,
+    compacted_catalog,
     catalog,
     vla_dataset,
     evaluation,

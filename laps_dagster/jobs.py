@@ -27,12 +27,13 @@ train_tokenizer = _job("train_tokenizer", ("motion_tokenizer",), "Train a motion
 calibrate = _job("calibrate", ("segmenter_calibration",), "Find the thresholds of one camera.")
 fit_clusters = _job("fit_clusters", ("cluster_model",), "Fit the clusters of the draft release.")
 publish = _job("publish", ("icss_report", "catalog"), "Coherence, report and catalog views.")
+compact = _job("compact", ("compacted_catalog",), "Compacted copies of the tables that people query.")
 export = _job("export", ("vla_dataset",), "A data set for training, into the store.")
 evaluate = _job("evaluate", ("evaluation",), "Scores against truth, where a recording has it beside it.")
 
 # What closes a night, one after the other, when all of its hours have ended; jobs without partitions. A job that
-# keeps house over the day (compaction, retention) takes its place here, before or after the publication.
-CLOSING_JOBS = (publish,)
+# keeps house over the day takes its place here, before or after the publication.
+CLOSING_JOBS = (publish, compact)
 
 JOBS = (
     observe,
@@ -45,6 +46,7 @@ JOBS = (
     calibrate,
     fit_clusters,
     publish,
+    compact,
     export,
     evaluate,
 )

@@ -97,7 +97,7 @@ def execute(task: Task, threads: int | None = None, run_id: str | None = None) -
 
 
 def reason_of(events: Iterable[DagsterEvent]) -> str:
-    """The innermost error among a failed run's events; for a run whose process is gone, what is known of it."""
+    """Why a run failed: the first deliberate error on the way to its cause, else the cause, else what its end says."""
     from dagster._core.events import JobFailureData
 
     from laps import errors
@@ -106,13 +106,15 @@ def reason_of(events: Iterable[DagsterEvent]) -> str:
     for event in events:
         if event.is_step_failure:
             error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            if error is not None:
-                # Dagster's message is "package.module.Class: text". A deliberate error says it all in its text.
+            while error is not None:
+                # Dagster's message is "package.module.Class: text". A deliberate error says it all in its text, where
+                # and what to do; what made it raise says less.
                 text = str(error.message).strip().split(": ", 1)[-1]
-                deliberate = isinstance(getattr(errors, error.cls_name or "", None), type)
-                return text if deliberate else f"{error.cls_name}: {text}"
+                if isinstance(getattr(errors, error.cls_name or "", None), type):
+                    return text
+                if error.cause is None:
+                    return f"{error.cls_name}: {text}"
+                error = error.cause
     for event in events:
         # Outside of any step: the event log could not be written, for instance.
         if event.is_job_event and event.is_failure:

@@ -20,6 +20,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -29,10 +30,13 @@ import duckdb
 from fsspec.spec import AbstractFileSystem
 
 from laps import catalog
-from laps.errors import InputError, StoreError
+from laps.catalog import CopyFiles
+from laps.errors import InputError
 from laps.tables import CLUSTER_NAMES, TABLES
+from resources.copies import holdings, list_record, models_of
+from resources.damage import damaged_file
 from resources.names import name_files
-from resources.store import PART, Store
+from resources.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,36 +81,42 @@ def open_catalog(store: Store, release: str | None = None) -> duckdb.DuckDBPyCon
 def connect(
     store: Store, *, release: str | None = None, tokenizer: str | None = None, cluster_model: str | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """The catalog's connection for a release's name and the ids of its models; see :func:`open_catalog`."""
-    files = catalog_files(store, release=release, tokenizer=tokenizer, cluster_model=cluster_model)
+    """The catalog's connection for a release's name and the ids of its models; see :func:`open_catalog`.
+
+    It shows the store as it is listed now. What changes afterwards is seen by the next connection; an hour that is run
+    again meanwhile may be seen as it was or as it is.
+    """
+    models = {"release": release, "tokenizer": tokenizer, "cluster_model": cluster_model}
+    files, copied = catalog_files(store, **models)
     connection = _connection(store)
-    catalog.create_views(connection, files, store.root, cluster_model)
+    catalog.create_views(connection, files, store.root, cluster_model, copied)
     _lock(connection, store)
     return connection
 
 
 def catalog_files(
     store: Store, *, release: str | None = None, tokenizer: str | None = None, cluster_model: str | None = None
-) -> dict[str, list[str]]:
-    """For each table the files (paths or URLs) that its view reads: those of one release and its models."""
-    files: dict[str, list[str]] = {}
-    for table in TABLES.values():
-        model = {None: None, "release": release, "tokenizer": tokenizer, "cluster_model": cluster_model}[
-            table.model_level
-        ]
-        if table.model_level is not None and model is None:
-            files[table.name] = []
-            continue
-        if table is CLUSTER_NAMES:
-            files[table.name] = [store.url(path) for path in name_files(store, model or "").values()]
-            continue
-        suffix = ".parquet" if table.partitioned == "camera" else PART
-        try:
-            found = store.files(store.table_path(table, model), suffix)
-        except OSError as error:
-            raise StoreError(f"cannot be listed: {error}", where=store.url(table.name)) from error
-        files[table.name] = [store.url(path) for path in found]
-    return files
+) -> tuple[dict[str, list[str]], dict[str, CopyFiles]]:
+    """What the views read: those files, as paths or URLs, that belong to one release and its models.
+
+    Returns:
+        For each table the files of its record, and for each relation that has compacted copies what is read instead.
+    """
+    models = models_of(release=release, tokenizer=tokenizer, cluster_model=cluster_model)
+    names = name_files(store, cluster_model) if cluster_model else {}
+    models.pop(CLUSTER_NAMES.name, None)
+    record = list_record(store, models)
+    files = {name: [store.url(path) for path in record.get(name, ())] for name in TABLES}
+    files[CLUSTER_NAMES.name] = [store.url(path) for path in names.values()]
+    copied = {}
+    for copy, held in holdings(store, models, record).items():
+        folders = {table.name: store.table_path(table, models[table.name]) for table in copy.tables}
+        paths = {name: [f"{folder}/{source}" for source in held.record] for name, folder in folders.items()}
+        copied[copy.name] = CopyFiles(
+            parts=[replace(part, files=[store.url(path) for path in part.files]) for part in held.parts],
+            record={name: [store.url(path) for path in paths[name] if path in record[name]] for name in folders},
+        )
+    return files, copied
 
 
 def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
@@ -176,24 +186,34 @@ class ReadOnlyFiles(AbstractFileSystem):
         super().__init__()
         self.protocol = store.root.split("://", 1)[0]
         self._store = store
+        self._copies: dict[str, dict[str, Any]] = {}  # what is known of them stays true: they never change
 
     def open(self, path: str, mode: str = "rb", **_: object) -> Any:
         if mode != "rb":
             raise PermissionError(f"the catalog does not write: {path}")
         # Parquet is read in ranges: a large read-ahead would fetch what no query asked for.
         try:
+            if catalog.is_copy_file(path):
+                return _Ranges(self._store.fs, self._full(path), int(self.info(path)["size"]))
             return self._store.fs.open(self._full(path), "rb", block_size=2**18)
         except FileNotFoundError as error:
             # With the name that the query knows, in quotes as in DuckDB's own messages.
             raise FileNotFoundError(f'No such file: "{path}"') from error
 
     def info(self, path: str, **_: object) -> dict[str, Any]:
-        return {**self._store.fs.info(self._full(path)), "name": path}
+        if path in self._copies:
+            return self._copies[path]
+        info = {**self._store.fs.info(self._full(path)), "name": path}
+        if catalog.is_copy_file(path):
+            self._copies[path] = info
+        return info
 
     def exists(self, path: str, **_: object) -> bool:
         return bool(self._store.fs.exists(self._full(path)))
 
     def modified(self, path: str) -> Any:
+        if catalog.is_copy_file(path) and "LastModified" in (info := self.info(path)):
+            return info["LastModified"]  # by which DuckDB knows what it keeps of the file
         try:
             return self._store.fs.modified(self._full(path))
         except NotImplementedError:
@@ -210,6 +230,40 @@ class ReadOnlyFiles(AbstractFileSystem):
         if not path.startswith(below) or ".." in path.split("/"):
             raise PermissionError(f"outside of the store: {path}")
         return self._store.full_path(path.removeprefix(below))
+
+
+class _Ranges(io.RawIOBase):
+    """A file that never changes, read as DuckDB asks for it: one request for each read, and none beside.
+
+    Args:
+        fs: the file system.
+        path: path in it.
+        size: its size in bytes.
+    """
+
+    def __init__(self, fs: Any, path: str, size: int) -> None:
+        self._fs, self._path, self._size, self._at = fs, path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._size if size < 0 else min(self._size, self._at + size)
+        if stop <= self._at:
+            return b""
+        content = bytes(self._fs.cat_file(self._path, start=self._at, end=stop))
+        self._at += len(content)
+        return content
 
 
 def _connection(store: Store) -> duckdb.DuckDBPyConnection:
@@ -334,7 +388,7 @@ def _explained(connection: duckdb.DuckDBPyConnection, error: duckdb.Error, names
     if isinstance(error, duckdb.OutOfMemoryException):
         return InputError(text, fix="Select fewer columns or rows: keyframes and tracks hold pictures and arrays.")
     if type(error) in (duckdb.IOException, duckdb.Error, duckdb.HTTPException):
-        return StoreError(text)
+        return damaged_file(connection, names, text)
     return InputError(text)
 
 

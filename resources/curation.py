@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from laps.errors import InputError, ModelMismatchError, NotProcessedError
+from laps.tables import SEGMENTS
 from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, parse_hour, parse_utc
 from resources.models import Release
 from resources.settings import store_grid
@@ -164,6 +165,7 @@ def choose(store: Store, release: Release, selection: Selection) -> Chosen:
         InputError: the SQL is not admitted or wrong, an option is out of range, or nothing is left; the counts of
             the steps say where it went.
         ModelMismatchError: rows of other models than the release's are among the selected ones.
+        StoreError: a file is damaged or another table's.
     """
     from laps.export.selection import balance, drop_near_duplicates, split
     from resources.catalog import open_catalog, run_query
@@ -175,6 +177,7 @@ def choose(store: Store, release: Release, selection: Selection) -> Chosen:
         counts = {"matched": len(rows)}
         if not rows:
             raise _nothing(counts, _what_there_is(connection, release))
+        _refuse_other_tables(rows, store, release)
         _refuse_other_models(rows, release)
         clips = _clips(connection, rows)
     finally:
@@ -242,6 +245,13 @@ def _what_there_is(connection: duckdb.DuckDBPyConnection, release: Release) -> s
 
 def _hour(row: dict[str, Any]) -> CameraHour:
     return CameraHour(row["camera"], parse_hour(f"{row['date']}-{row['hour']:02}:00"))
+
+
+def _refuse_other_tables(rows: Iterable[dict[str, Any]], store: Store, release: Release) -> None:
+    """Raise StoreError where a primitive has no time: the catalog shows what another table's file lacks as null."""
+    for row in rows:
+        if row["start_time"] is None or row["tokenizer_id"] is None:
+            store.read_partition(SEGMENTS, _hour(row), release.name)
 
 
 def _refuse_other_models(rows: Iterable[dict[str, Any]], release: Release) -> None:

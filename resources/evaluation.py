@@ -24,7 +24,7 @@ from laps.evaluation import (
 from laps.tables import CLUSTER_ASSIGNMENTS
 from laps.timegrid import NS_PER_S, from_datetime, hours_between
 from resources.models import CALIBRATION, CLUSTER_MODEL, TOKENIZER, Release
-from resources.recordings import Recordings, open_uri
+from resources.recordings import Recordings, open_uri, unreadable
 from resources.reporting import calibrations
 from resources.segments import read_rows_of, read_segments
 from resources.settings import store_grid
@@ -84,7 +84,12 @@ def truth_uri(uri: str) -> str:
 
 
 def read_truth(uri: str) -> Document | None:
-    """The truth beside a recording; None where there is none, InputError where it cannot be used."""
+    """The truth beside a recording; None where there is none.
+
+    Raises:
+        InputError: it cannot be used.
+        UnreachableError: the object storage that it lies in does not answer.
+    """
     place = truth_uri(uri)
     try:
         with open_uri(place) as file:
@@ -92,9 +97,7 @@ def read_truth(uri: str) -> Document | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror or error}", where=place, fix="Make it readable, or take it away."
-        ) from error
+        raise unreadable(place, error) from error
     return parse_truth(content, where=place)
 
 

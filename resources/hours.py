@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,11 @@ def read_previous(
     a NotProcessedError that says what to observe first.
     """
     previous = hour.previous
-    if store.has_partition(table, previous, model):
+    with contextlib.suppress(NotProcessedError):
         return store.read_partition(table, previous, model)
-    if store.has_partition(RAW_VIDEO, previous):
+    try:
         has_footage = any(store.read_partition(RAW_VIDEO, previous, columns=["used"])["used"].to_pylist())
-    else:
+    except NotProcessedError:
         has_footage = previous in recordings.hours(previous.camera)
     if has_footage:
         raise NotProcessedError(

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from laps.errors import InputError, MediaError, StoreError
+from laps.errors import InputError, MediaError, StoreError, UnreachableError
 from laps.timegrid import CameraHour, from_datetime
 from resources.freshness import touched_hours
 from resources.recordings import Landed, Recordings
@@ -147,8 +147,8 @@ class LandingZone:
             known_digest: of the listing after which nothing was left to do; when it is the same, nothing is read.
 
         Raises:
-            StoreError: the store cannot be written.
-            OSError: the landing zone cannot be reached. What was registered until then is on record.
+            StoreError: the store cannot be written, or the landing zone cannot be listed.
+            UnreachableError: its files cannot be reached. What was registered until then is on record.
         """
         began = time.monotonic()
         listed = {landed.uri: landed for landed in self.recordings.listed()}
@@ -173,8 +173,8 @@ class LandingZone:
             try:
                 self._offer(landed, look)
                 unreachable = 0
-            except (InputError, MediaError, OSError) as error:
-                unreachable = unreachable + 1 if isinstance(error, OSError) else 0
+            except (InputError, MediaError, UnreachableError) as error:
+                unreachable = unreachable + 1 if isinstance(error, UnreachableError) else 0
                 look.refused[landed.uri] = str(error)
                 seen.files[landed.uri] = Known(landed.marker, tried_s=now_s)
                 if unreachable == _UNREACHABLE:

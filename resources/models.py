@@ -163,11 +163,14 @@ class ModelRegistry:
     # --- releases ----------------------------------------------------------------------------------------------
 
     def current_name(self) -> str | None:
-        return str(self.store.read_json(CURRENT)["release"]) if self.store.exists(CURRENT) else None
+        try:
+            return str(self.store.read_json(CURRENT)["release"])
+        except NotProcessedError:  # not asked for first: in object storage that would be one more request
+            return None
 
     def current(self) -> Release | None:
         name = self.current_name()
-        return self.release(name) if name else None
+        return self._release(name, current=name) if name else None
 
     def names(self) -> list[str]:
         found = {path.split("/")[2] for path in self.store.files(RELEASES, "release.json")}
@@ -180,23 +183,25 @@ class ModelRegistry:
         return [release for release in self.releases() if release.status == "draft"]
 
     def release(self, name: str) -> Release:
+        return self._release(name, current=self.current_name())
+
+    def _release(self, name: str, current: str | None) -> Release:
         folder = f"{RELEASES}/{name}"
-        if "/" in name or not self.store.exists(f"{folder}/release.json"):
+        paths = [] if "/" in name else self.store.files(folder, ".json")
+        if f"{folder}/release.json" not in paths:
             known = ", ".join(self.names()) or "none yet"
             raise InputError(f"there is no release {name!r}", where=self.store.root, fix=f"Releases: {known}.")
-        about = self.store.read_json(f"{folder}/release.json")
+        files = self.store.read_json_files(paths)
         slots: dict[str, str] = {}
         calibrations: dict[str, str] = {}
-        for path in self.store.files(folder, ".json"):
+        for path, content in files.items():
             parts = path.removeprefix(f"{folder}/").removesuffix(".json").split("/")
             if parts[0] == CALIBRATION:
-                calibrations[parts[1]] = self.store.read_json(path)["id"]
+                calibrations[parts[1]] = content["id"]
             elif parts[0] in SLOTS:
-                slots[parts[0]] = self.store.read_json(path)["id"]
-        promoted_at = None
-        current = self.current_name()
-        if self.store.exists(f"{folder}/promoted.json"):
-            promoted_at = self.store.read_json(f"{folder}/promoted.json")["at"]
+                slots[parts[0]] = content["id"]
+        about = files[f"{folder}/release.json"]
+        promoted_at = files.get(f"{folder}/promoted.json", {}).get("at")
         if current == name:
             status = "current"
         else:
@@ -343,12 +348,16 @@ class ModelRegistry:
         Raises:
             InputError: there is no such release, or it is or was current.
         """
+        from laps.compaction import COPIES
+        from resources.copies import copy_folder
+
         release = self.release(name)
         if release.status != "draft":
             raise InputError(f"is {release.status}: only a draft can be discarded", where=f"release {name}")
         removed = {}
         tables = [table for table in TABLES.values() if table.model_level == "release"]
-        for folder in [*(self.store.table_path(table, name) for table in tables), f"reports/release={name}"]:
+        copies = [copy_folder(copy, name) for copy in COPIES.values() if copy.model_level == "release"]
+        for folder in [*(self.store.table_path(table, name) for table in tables), *copies, f"reports/release={name}"]:
             if files := self.store.files(folder):
                 removed[folder] = len(files)
                 self.store.delete(folder)

@@ -16,20 +16,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from laps.errors import InputError, LapsError, MediaError, StoreError
+from laps.errors import InputError, LapsError, MediaError, NotProcessedError, StoreError, UnreachableError
 from laps.tables import RECORDINGS
 from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
 from resources.apart import APART
 from resources.settings import SETTINGS, first_hour_ns
-from resources.store import Store, file_system, rows_table, store_root
+from resources.store import Store, file_system, reason, rows_table, store_root
+from resources.urls import refuse_credentials
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from laps.recordings import Sidecar
 
-# How much a URL is read ahead: by a decoder, which goes from one end to the other, and by a look at both ends.
-READ_AHEAD_BYTES = 8 * 2**20
+# The blocks in which a URL is read: by a decoder, which goes from one end to the other, and by a look at both ends.
+BLOCK_BYTES = 8 * 2**20
 LOOK_BYTES = 2**19
 
 VIDEO_SUFFIXES = (
@@ -42,13 +43,17 @@ def landing_root(landing: str | None = None) -> str:
     return store_root(landing or os.environ.get("LAPS_LANDING") or ".laps/landing")
 
 
-def open_uri(uri: str, ahead_bytes: int = READ_AHEAD_BYTES) -> BinaryIO:
-    """Open a path or URL for reading with seeks, a URL by ranges of at least ``ahead_bytes``; the caller closes it."""
+def open_uri(uri: str, block_bytes: int = BLOCK_BYTES) -> BinaryIO:
+    """Open a path or URL for reading with seeks, a URL by blocks of ``block_bytes``; the caller closes it.
+
+    See :mod:`resources.read_ahead`: up to five blocks are in memory.
+    """
     if "://" not in uri:
         return Path(uri).open("rb")
+    from resources.read_ahead import ReadAhead
+
     fs, path = file_system(uri)
-    # Demuxers read forwards with a few jumps: whole blocks ahead keep the number of requests small.
-    return fs.open(path, "rb", cache_type="readahead", block_size=ahead_bytes)
+    return fs.open(path, "rb", cache_type=ReadAhead.name, block_size=block_bytes)
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,13 @@ class Landed:
 
 
 def file_info(uri: str) -> FileInfo:
-    """Look at a path or URL without opening it; InputError when there is no such file, or it is forbidden."""
+    """Look at a path or URL without opening it.
+
+    Raises:
+        InputError: there is no such file, it is forbidden, or the URL holds credentials.
+        UnreachableError: the object storage cannot be asked.
+    """
+    refuse_credentials(uri)
     try:
         uri.encode()
     except UnicodeEncodeError as error:
@@ -100,6 +111,8 @@ def file_info(uri: str) -> FileInfo:
         raise InputError("there is no such file", where=uri) from error
     except PermissionError as error:
         raise _unreadable(uri, error) from error
+    except OSError as error:
+        raise _unreachable(uri, error) from error
     when = info.get("LastModified")
     modified = from_datetime(when) if isinstance(when, datetime) else None
     return FileInfo(uri, int(info["size"]), modified, str(info["ETag"]).strip('"') if "ETag" in info else None)
@@ -123,6 +136,7 @@ class Recordings:
 
         Raises:
             InputError: there is no such file, it or its sidecar cannot be opened, or the camera's name is no name.
+            UnreachableError: the object storage that it lies in does not answer.
         """
         check_camera(camera)
         info = file_info(uri)
@@ -147,10 +161,7 @@ class Recordings:
         try:
             row = _registration_row(offered)
         except OSError as error:
-            # A network that is down concerns all files and ends the scan; one file's troubles do not.
-            if "://" in info.uri and not isinstance(error, FileNotFoundError | PermissionError):
-                raise
-            raise _unreadable(info.uri, error) from error
+            raise unreadable(info.uri, error) from error
         if current and current["recording_id"] == row["recording_id"]:
             # Nothing that was said before is taken back by silence, for example a sidecar that is gone.
             silent = row["start_time"] is None and sidecar is None
@@ -209,8 +220,10 @@ class Recordings:
         """The rows of every version of the file at a uri."""
         from laps.recordings import place_id
 
-        path = self.row_path(camera, place_id(camera, uri))
-        return self.store.read_table(RECORDINGS, path).to_pylist() if self.store.exists(path) else []
+        try:
+            return self.store.read_table(RECORDINGS, self.row_path(camera, place_id(camera, uri))).to_pylist()
+        except NotProcessedError:  # not asked for first: in object storage that would be one more request
+            return []
 
     def _register(
         self, camera: str, *, columns: Sequence[str] | None = None, touching: tuple[int, int] | None = None
@@ -227,12 +240,17 @@ class Recordings:
             start, stop = (to_datetime(time_ns) for time_ns in touching)
             ends = ds.field("end_time")
             chosen = (ds.field("start_time") < stop) & (ends.is_null() | (ends >= start))
+            chosen |= ds.field("status").is_null()
         # pyarrow's own file system reads local files several times faster than one that passes through Python.
         filesystem = pa.fs.LocalFileSystem() if self.store.is_local else self.store.fs
         files = [self.store.full_path(path) for path in paths]
         try:
             rows = ds.dataset(files, schema=schema, format="parquet", filesystem=filesystem)
-            return rows.to_table(columns=list(columns or schema.names), filter=chosen)
+            found = rows.to_table(columns=list(columns or schema.names), filter=chosen)
+            if found["status"].null_count:
+                # Every row has one; those of another table's file have none.
+                raise pa.ArrowInvalid("a row has no status")
+            return found
         except (pa.ArrowInvalid, OSError) as error:
             for path in paths:
                 # Names the file, which a data set's error does not always.
@@ -244,39 +262,26 @@ class Recordings:
     def listed(self) -> Iterator[Landed]:
         """Every video file in ``<landing>/<camera>/…``, in order, by one listing; none is opened.
 
-        Raises OSError where the landing zone cannot be listed.
+        A file that lies in no camera's folder comes with an empty name.
+
+        Raises StoreError where the landing zone cannot be listed.
         """
         from laps.recordings import sidecar_names
 
-        fs, base = file_system(self.landing)
-        if not fs.exists(base):
-            return
-        found = fs.find(base, detail=True)
-        prefix = self._landing_prefix
+        landing = Store(self.landing)
+        found = landing.listing("")
         for path in sorted(found):
             name = path.rpartition("/")[2]
             if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
-                uri = f"{prefix}{path}"
                 # A start that is corrected in a sidecar changes the recording as well.
                 parts = [found[part] for part in (path, *sidecar_names(path)) if part in found]
-                yield Landed(self.camera_of(uri), uri, " ".join(map(_change_marker, parts)))
-
-    def landed(self) -> Iterator[tuple[str, str]]:
-        """Camera and URI of every video file in ``<landing>/<camera>/…``, in order.
-
-        A file that lies in no camera's folder comes with an empty name.
-        """
-        for landed in self.listed():
-            yield landed.camera, landed.uri
+                marker = " ".join(map(_change_marker, parts))
+                yield Landed(path.split("/")[0] if "/" in path else "", landing.url(path), marker)
 
     def camera_of(self, uri: str) -> str:
         """The camera in whose folder of the landing zone a file lies; empty where it lies in none."""
         folder, slash, _ = uri.removeprefix(f"{self.landing.rstrip('/')}/").partition("/")
         return folder if slash else ""
-
-    @property
-    def _landing_prefix(self) -> str:
-        return self.landing.split("://")[0] + "://" if "://" in self.landing else ""
 
     @contextmanager
     def to_land(self) -> Iterator[Path]:
@@ -298,10 +303,17 @@ class Recordings:
                 landing.put_file(folder / path, path)
 
     def scan(self) -> Iterator[dict[str, Any] | LapsError]:
-        """Register every file of the landing zone; one that lies in no camera's folder gives its error instead."""
+        """Register every file of the landing zone; one that lies in no camera's folder gives its error instead.
+
+        Raises:
+            UnreachableError: the object storage of the landing zone does not answer. What was registered before stays.
+            StoreError: the landing zone cannot be listed.
+        """
         for landed in self.listed():
             try:
                 yield self.register_landed(landed)
+            except UnreachableError:
+                raise
             except LapsError as error:
                 yield error
 
@@ -329,9 +341,7 @@ class Recordings:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                if "://" in name and not isinstance(error, PermissionError):
-                    raise
-                raise _unreadable(name, error) from error
+                raise unreadable(name, error) from error
             if sidecar.concerns(uri):
                 return sidecar
         return None
@@ -359,9 +369,25 @@ def _change_marker(info: Mapping[str, Any]) -> str:
     return f"{info['size']}-{info.get('ETag') or info.get('mtime') or info.get('LastModified')}".replace('"', "")
 
 
+def unreadable(uri: str, error: OSError) -> LapsError:
+    """The error to raise for a file: its own trouble (InputError), or the network's (UnreachableError)."""
+    if "://" in uri and not isinstance(error, FileNotFoundError | PermissionError):
+        return _unreachable(uri, error)
+    return _unreadable(uri, error)
+
+
+def _unreachable(uri: str, error: OSError) -> UnreachableError:
+    fix = None
+    if uri.startswith("s3://"):
+        from resources.object_storage import advice
+
+        fix = advice(error)
+    return UnreachableError(f"cannot be reached: {reason(error)}", where=uri, fix=fix)
+
+
 def _unreadable(uri: str, error: OSError) -> InputError:
     return InputError(
-        f"cannot be read: {error.strerror or error}",
+        f"cannot be read: {reason(error)}",
         where=uri,
         fix="Make it a file that this user may read, or take it away; then register the recording again.",
     )

@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -29,8 +30,9 @@ from laps.errors import InputError, LapsError
 BUCKET = "laps"
 STORE, LANDING = f"s3://{BUCKET}/store", f"s3://{BUCKET}/landing"
 _STARTS_WITHIN_S = 30.0
-# The shell waits for the end of its input, which comes when the process at the other end of the pipe is gone.
-_ENDS_WITH_US = '"$@" </dev/null & read -r _; kill $!; wait'
+# The shell waits for the end of its input, which comes when the process at the other end of the pipe is gone. It keeps
+# no hold of its output, which ends when the server does.
+_ENDS_WITH_US = '"$@" </dev/null & exec >/dev/null; read -r _; kill $!; wait'
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def serve(folder: Path, bucket: str = BUCKET) -> Iterator[S3Server]:
             ["/bin/sh", "-c", _ENDS_WITH_US, "sh", *command],
             env=environment,
             stdin=subprocess.PIPE,
-            stdout=log,
+            stdout=subprocess.PIPE,
             stderr=log,
             # A Ctrl-C in the terminal is for the command, which may have something to write before it ends.
             start_new_session=True,
@@ -107,23 +109,30 @@ def serve(folder: Path, bucket: str = BUCKET) -> Iterator[S3Server]:
         try:
             yield S3Server(folder, _port(server, log.fileno()), key, secret)
         finally:
-            assert server.stdin is not None
+            assert server.stdin is not None and server.stdout is not None
             server.stdin.close()
             server.wait()
+            server.stdout.close()
 
 
 def _port(server: subprocess.Popen[bytes], log: int) -> int:
-    """The port that the server says it listens on, as soon as it does."""
-    said = ""
+    """The port that the server says it listens on, as soon as it does; InputError as soon as it ends instead."""
+    assert server.stdout is not None
+    said, runs = "", True
     until = time.monotonic() + _STARTS_WITHIN_S
-    while server.poll() is None and time.monotonic() < until:
+    while runs and time.monotonic() < until:
+        # Its output, into which it writes nothing, is at its end when no process of it is left.
+        runs = not select.select([server.stdout], [], [], 0.05)[0] or bool(os.read(server.stdout.fileno(), 2**16))
         said = os.pread(log, 2**16, 0).decode(errors="replace")
-        if found := re.search(r"127\.0\.0\.1:(\d+)", said):
+        if runs and (found := re.search(r"127\.0\.0\.1:(\d+)", said)):
             port = int(found.group(1))
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 return port
-        time.sleep(0.05)
-    raise InputError(f"rclone did not start: {said.strip() or 'it says nothing'}")
+    what = "did not start in time" if runs else "ended at its start"
+    raise InputError(
+        f"rclone, which serves S3 here, {what}: {said.strip() or 'it says nothing'}",
+        fix="Try it by hand: rclone serve s3 --addr 127.0.0.1:0 FOLDER.",
+    )
 
 
 def main(folder: str, *command: str) -> int:

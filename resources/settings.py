@@ -6,6 +6,7 @@ be cheap for a local store: Dagster loads the code location often, and needs the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from laps.errors import InputError
+from laps.errors import InputError, NotProcessedError
 from laps.timegrid import SampleGrid, format_utc, from_datetime, parse_hour
 from resources.store import Store, store_root
 
@@ -36,9 +37,8 @@ def first_hour_ns(root: str | None = None) -> int:
         if (Path(location) / SETTINGS).exists():
             return _first_hour_ns(_read(Store(location)), location)
     elif not os.environ.get("LAPS_FIRST_HOUR"):
-        store = Store(location)
-        if store.exists(SETTINGS):
-            return _first_hour_ns(_read(store), location)
+        with contextlib.suppress(NotProcessedError):
+            return _first_hour_ns(_read(Store(location)), location)
     chosen_ns = _chosen_ns()
     return default_first_hour_ns() if chosen_ns is None else chosen_ns
 
@@ -49,10 +49,12 @@ def store_settings(store: Store) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be used, or ``LAPS_FIRST_HOUR`` is something else than the store was made with.
     """
-    if not store.exists(SETTINGS):
-        settings = {"first_hour": format_utc(first_hour_ns(store.root)), "grid": asdict(SampleGrid())}
-        store.write_json(SETTINGS, settings)
-    settings = _read(store)
+    try:
+        settings = _read(store)
+    except NotProcessedError:
+        first = {"first_hour": format_utc(first_hour_ns(store.root)), "grid": asdict(SampleGrid())}
+        store.write_json(SETTINGS, first)
+        settings = _read(store)
     made_with_ns, chosen_ns = _first_hour_ns(settings, store.root), _chosen_ns()
     if chosen_ns is not None and chosen_ns != made_with_ns:
         raise InputError(

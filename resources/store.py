@@ -19,19 +19,21 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from laps.errors import InputError, NotProcessedError, StoreError
+from laps.errors import DamagedFileError, InputError, NotProcessedError, StoreError
 from laps.tables import Table, mend
 from laps.timegrid import CameraHour, parse_hour
+from resources.urls import refuse_credentials
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 DEFAULT_ROOT = ".laps"
 PART = "part-0.parquet"
@@ -53,12 +55,9 @@ def store_root(root: str | None = None) -> str:
     if chosen.startswith("file://"):
         chosen = chosen.removeprefix("file://")
     if "://" in chosen:
-        if "@" in chosen.split("://", 1)[1].split("/", 1)[0]:
-            # Not shown: what stands there may be a password.
-            raise InputError(
-                "the URL has an '@' before its path, and credentials do not belong into it",
-                fix="Give s3://bucket/prefix and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
-            )
+        refuse_credentials(chosen)
+        if not chosen.split("://", 1)[1].strip("/"):
+            raise InputError("the URL names no place", where=chosen, fix="Give s3://bucket/prefix.")
         return chosen.rstrip("/")
     return str(Path(chosen).expanduser().absolute())
 
@@ -67,14 +66,24 @@ def file_system(url: str) -> tuple[Any, str]:
     """The fsspec file system of a path or URL, and the path in it.
 
     What every part of the program uses for ``s3://``: it tries again, shows no stale listing, and raises OSError.
+
+    Raises:
+        InputError: the URL holds credentials, or is of a kind that cannot be read here.
     """
+    refuse_credentials(url)
     if url.startswith("s3://"):
         from resources.object_storage import object_storage
 
         return object_storage(), url.removeprefix("s3://").rstrip("/")
     import fsspec
 
-    return fsspec.core.url_to_fs(url)
+    try:
+        return fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        scheme = url.split("://", 1)[0]
+        raise InputError(
+            f"there is no access to {scheme}:// here ({error})", where=url, fix="Give a folder, or s3://bucket/prefix."
+        ) from error
 
 
 class Store:
@@ -117,19 +126,33 @@ class Store:
             return bool(self.fs.exists(self.full_path(path)))
 
     def read_bytes(self, path: str) -> bytes:
-        def read() -> bytes:
-            with self.open(path) as source, self._trouble(path, "cannot be read"):
-                return source.read()
-
-        return _again_if_replaced(read)
+        return self._read_files([path])[path]
 
     def write_bytes(self, path: str, content: bytes) -> None:
         with self.staged(path) as local:
             local.write_bytes(content)
 
     def read_json(self, path: str) -> Any:
+        return self._parse(path, self.read_bytes(path))
+
+    def read_json_files(self, paths: Sequence[str]) -> dict[str, Any]:
+        """The content of several JSON files by path; object storage is asked for all of them at once."""
+        return {path: self._parse(path, content) for path, content in self._read_files(paths).items()}
+
+    def _read_files(self, paths: Sequence[str]) -> dict[str, bytes]:
+        found = {}
+        full = [self.full_path(path) for path in paths]
+        answers = self.fs.read_files(full) if self.is_s3 else [None] * len(full)
+        for path, place, answer in zip(paths, full, answers, strict=True):
+            with self._trouble(path, "cannot be read"):
+                if isinstance(answer, OSError):
+                    raise answer
+                found[path] = bytes(self.fs.cat_file(place)) if answer is None else answer
+        return found
+
+    def _parse(self, path: str, content: bytes) -> Any:
         try:
-            return json.loads(self.read_bytes(path))
+            return json.loads(content)
         except ValueError as error:
             raise StoreError(f"is not valid JSON: {error}", where=self.url(path)) from error
 
@@ -187,13 +210,11 @@ class Store:
             elif self.fs.exists(full):
                 self.fs.rm(full, recursive=True)
 
-    def _find(self, folder: str) -> dict[str, dict[str, Any]]:
-        """What is known of each file of a folder and its subfolders, by path below the root."""
+    def listing(self, folder: str) -> dict[str, dict[str, Any]]:
+        """What is known of each file of a folder and its subfolders (size, change marker), by path below the root."""
         try:
             found = self.fs.find(self.full_path(folder), detail=True)
-        except FileNotFoundError as error:
-            if self.is_s3:  # an absent folder lists as empty: it is the bucket that is not there
-                raise self._failed(folder, "cannot be listed", error) from error
+        except FileNotFoundError:
             return {}
         except OSError as error:
             raise self._failed(folder, "cannot be listed", error) from error
@@ -202,7 +223,7 @@ class Store:
 
     def files(self, folder: str, suffix: str = "") -> list[str]:
         """Paths below the root of all files in a folder and its subfolders, sorted; empty where there is none."""
-        return sorted(path for path in self._find(folder) if path.endswith(suffix) and not _is_temporary(path))
+        return sorted(path for path in self.listing(folder) if path.endswith(suffix) and not _is_temporary(path))
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders directly in a folder, sorted; empty where there is none. Nothing deeper is listed."""
@@ -214,10 +235,38 @@ class Store:
             raise self._failed(folder, "cannot be listed", error) from error
         return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory")
 
+    def marks(self, folder: str, suffix: str = "") -> dict[str, str]:
+        """What :meth:`files` lists, each with a mark that changes whenever the file is written again.
+
+        It is made of what a listing tells, so that no file is opened: size, modification time and inode on a disk
+        (a file that is published is a new one), size, ETag and modification time in object storage.
+        """
+        return {
+            path: _mark(info)
+            for path, info in sorted(self.listing(folder).items())
+            if path.endswith(suffix) and not _is_temporary(path)
+        }
+
+    def partition_marks(self, table: Table, model: str | None = None) -> dict[str, str]:
+        """:meth:`marks` of a table's camera hours; on a disk what else lies in their folders is not looked at."""
+        folder = self.table_path(table, model)
+        if not self.is_local:
+            return self.marks(folder, PART)
+        found = {}
+        try:
+            for path in _hour_folders(Path(self.full_path(folder))):
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.stat(f"{path}/{PART}")  # noqa: PTH116  a tenth of what a Path costs
+                    found[f"{path}/{PART}"] = _mark_of_file(status)
+        except OSError as error:
+            raise self._failed(folder, "cannot be listed", error) from error
+        base = self.full_path("")
+        return {path.removeprefix(base): mark for path, mark in sorted(found.items())}
+
     def modified(self, folder: str) -> dict[str, float]:
         """When each file of a folder and its subfolders was last written, in seconds since the epoch, by path."""
         times = {}
-        for path, info in self._find(folder).items():
+        for path, info in self.listing(folder).items():
             when = info.get("mtime", info.get("LastModified", info.get("created"))) or 0.0
             times[path] = when.timestamp() if hasattr(when, "timestamp") else float(when)
         return times
@@ -291,15 +340,11 @@ class Store:
         )
 
     def _failed(self, path: str, what: str, error: OSError, fix: str | None = None) -> StoreError:
-        if not self.is_local:
-            if isinstance(error, PermissionError):
-                fix = (
-                    "Check the credentials in the environment or the AWS files (AWS_ACCESS_KEY_ID and "
-                    "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and what they may do."
-                )
-            elif not isinstance(error, FileNotFoundError):
-                fix = "Run it again; if it stays, check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and the network."
-        return StoreError(f"{what}: {error.strerror or error}", where=self.url(path), fix=fix)
+        if self.is_s3:
+            from resources.object_storage import advice
+
+            fix = advice(error)
+        return StoreError(f"{what}: {reason(error)}", where=self.url(path), fix=fix)
 
     @contextmanager
     def _trouble(self, path: str, what: str) -> Iterator[None]:
@@ -372,16 +417,19 @@ class Store:
         return self.write_table(table, self.partition_path(table, hour, model), rows)
 
     def read_table(self, table: Table, path: str, columns: list[str] | None = None) -> pa.Table:
-        """Read a Parquet file of a table by column name; columns that an old file lacks are null."""
+        """Read a Parquet file of a table by column name; columns that an old file lacks are null.
+
+        Raises:
+            NotProcessedError: there is no such file.
+            StoreError: it cannot be read, is damaged, or is a file of another table.
+        """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         schema = table.schema()
         wanted = [schema.field(name) for name in (columns or table.column_names)]
 
         def read() -> pa.Table:
-            with self._parquet(path) as source:
-                file = pq.ParquetFile(source)
+            with self._parquet(table, path) as file:
                 have = set(file.schema_arrow.names)
                 return file.read(columns=[field.name for field in wanted if field.name in have])
 
@@ -389,10 +437,13 @@ class Store:
         have = set(rows.column_names)
         arrays = []
         for field in wanted:
-            if field.name in have:
-                arrays.append(rows[field.name].cast(field.type))
-            else:
+            if field.name not in have:
                 arrays.append(pa.chunked_array([pa.nulls(rows.num_rows, field.type)]))
+                continue
+            try:
+                arrays.append(rows[field.name].cast(field.type))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise self._damaged(path, f"its column {field.name} does not fit {table.name}: {error}") from error
         return pa.Table.from_arrays(arrays, schema=pa.schema(wanted))
 
     def read_partition(
@@ -423,53 +474,97 @@ class Store:
     ) -> Iterator[pa.Table]:
         """A camera hour of a table in batches of rows, with constant memory."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        with self._partition(table, hour, model) as source:
-            for batch in pq.ParquetFile(source).iter_batches(batch_rows):
+        with self._partition(table, hour, model) as file:
+            for batch in file.iter_batches(batch_rows):
                 yield pa.Table.from_batches([batch])
 
     def partition_rows(self, table: Table, hour: CameraHour, model: str | None = None) -> int:
         """Number of rows of a camera hour, from the file's footer."""
-        import pyarrow.parquet as pq
-
-        with self._partition(table, hour, model) as source:
-            return int(pq.ParquetFile(source).metadata.num_rows)
+        with self._partition(table, hour, model) as file:
+            return int(file.metadata.num_rows)
 
     def partitions(self, table: Table, model: str | None = None) -> list[CameraHour]:
         """The camera hours of a table that have been processed, in order."""
         hours = []
-        for path in self.files(self.table_path(table, model), suffix=PART):
+        for path in self.partition_marks(table, model):
             parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
             hours.append(CameraHour(parts["camera"], parse_hour(f"{parts['date']}-{parts['hour']}:00")))
         return sorted(hours)
 
     @contextmanager
-    def _partition(self, table: Table, hour: CameraHour, model: str | None) -> Iterator[Any]:
+    def _partition(self, table: Table, hour: CameraHour, model: str | None) -> Iterator[pq.ParquetFile]:
         with contextlib.ExitStack() as stack:
             try:
-                source = stack.enter_context(self._parquet(self.partition_path(table, hour, model)))
+                file = stack.enter_context(self._parquet(table, self.partition_path(table, hour, model)))
             except NotProcessedError as error:
                 raise self.not_processed(table, hour, model) from error
-            yield source
+            yield file
 
     @contextmanager
-    def _parquet(self, path: str) -> Iterator[Any]:
+    def _parquet(self, table: Table, path: str) -> Iterator[pq.ParquetFile]:
+        """An open file of a table, which is closed with the block; its errors and those of the block name it."""
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
         source = self.open(path)
         with source, self._trouble(path, "cannot be read"):
             try:
-                yield source
+                file = pq.ParquetFile(source)
+                self._check_table(table, file.schema_arrow, path)
+                yield file
             except (pa.ArrowInvalid, OSError) as error:
                 # Arrow's own OSError has no number; those of the file system have one, or a class.
                 if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                     raise
-                raise StoreError(
-                    f"is no readable Parquet file: {error}",
-                    where=self.url(path),
-                    fix=mend(path),
-                ) from error
+                raise self._damaged(path, f"is no readable Parquet file: {error}") from error
+
+    def _check_table(self, table: Table, schema: pa.Schema, path: str) -> None:
+        """Raise StoreError where a file is another table's: all its columns would be null."""
+        made_for = (schema.metadata or {}).get(b"table", b"").decode(errors="replace")
+        lacking = [name for name in table.key if name not in schema.names]
+        if made_for and made_for != table.name:
+            raise self._damaged(path, f"is a file of the table {made_for}, not of {table.name}")
+        if lacking:
+            raise self._damaged(path, f"is no file of the table {table.name}: it has no column {', '.join(lacking)}")
+
+    def _damaged(self, path: str, what: str) -> DamagedFileError:
+        return DamagedFileError(
+            " ".join(what.split()).rstrip(". "),  # Arrow's reasons have several lines
+            where=self.url(path),
+            fix=mend(path),
+        )
+
+
+def reason(error: OSError) -> str:
+    """What the file system said, without the name and the number that go before it."""
+    said = str(error.strerror or error)
+    # Arrow puts the temporary file's name before it.
+    return os.strerror(error.errno) if error.errno and "[errno" in said else said.rstrip(". ")
+
+
+def _hour_folders(table: Path) -> Iterator[str]:
+    """The folders ``camera=/date=/hour=`` below a table's."""
+    folders = [str(table)]
+    for level in ("camera=", "date=", "hour="):
+        inside: list[str] = []
+        for folder in folders:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+                inside += [entry.path for entry in entries if entry.name.startswith(level)]
+        folders = inside
+    yield from folders
+
+
+def _mark(info: dict[str, Any]) -> str:
+    if "ino" in info:
+        return f"{info['size']}-{round(info['mtime'] * 1e9)}-{info['ino']}"
+    when = info.get("LastModified", info.get("created"))
+    etag = str(info.get("ETag", "")).strip('"')
+    return f"{info['size']}-{etag}-{when.isoformat() if isinstance(when, datetime) else when}"
+
+
+def _mark_of_file(status: os.stat_result) -> str:
+    return _mark({"size": status.st_size, "mtime": status.st_mtime, "ino": status.st_ino})
 
 
 class TableWriter:

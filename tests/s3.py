@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,17 +30,19 @@ from resources.s3_server import S3Server, rclone, serve
 BUCKET = "laps-test"
 _PIECE = 2**16
 _HOP = {"connection", "expect", "keep-alive", "transfer-encoding"}
-_ERRORS = {500: "InternalError", 503: "SlowDown"}
+_ERRORS = {"500": "InternalError", "503": "SlowDown"}
 
 
 @dataclass
 class Fault:
     """What happens to the next ``times`` requests whose method and path match.
 
-    Kinds: ``500`` and ``503`` (answers), ``reset`` (the connection, before anything is passed on), ``cut request`` and
-    ``cut response`` (the connection ends half-way through the body), ``lost`` (done, but the answer never arrives),
-    ``delay`` (``seconds`` before passing on) and ``hold`` (half of the body is passed on, then ``held`` is set and
-    the rest waits for ``release``; with ``then="reset"`` the rest never comes).
+    Kinds: ``500``, ``503``, ``403 AccessDenied`` or the like (answers: status and code of S3, with ``xml`` beside the
+    code and ``headers``; not to a request whose ``Authorization`` matches ``unless``), ``reset`` (the connection,
+    before anything is passed on), ``cut request`` and ``cut response`` (the connection ends half-way through the body),
+    ``lost`` (done, but the answer never arrives), ``delay`` (``seconds`` before passing on) and ``hold`` (half of the
+    body is passed on, then ``held`` is set and the rest waits for ``release``; with ``then="reset"`` the rest never
+    comes).
     """
 
     kind: str
@@ -49,6 +51,9 @@ class Fault:
     times: int = 1
     seconds: float = 0.0
     then: str = ""
+    xml: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    unless: str = ""
     seen: int = 0
     held: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
@@ -56,12 +61,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Request:
-    """A request that came by, and the bytes of its body and of the answer's."""
+    """A request that came by, the bytes of its body and of the answer's, and the range that it asked for."""
 
     method: str
     path: str
     bytes_in: int
     bytes_out: int
+    range: str = ""
 
 
 class Proxy(ThreadingHTTPServer):
@@ -100,9 +106,11 @@ class Proxy(ThreadingHTTPServer):
             fault.release.set()
         self.faults, self.requests = [], []
 
-    def take(self, method: str, path: str) -> Fault | None:
+    def take(self, method: str, path: str, signed: str) -> Fault | None:
         with self.lock:
             for fault in self.faults:
+                if fault.unless and re.search(fault.unless, signed):
+                    continue
                 if fault.seen < fault.times and re.fullmatch(fault.method, method) and re.search(fault.path, path):
                     fault.seen += 1
                     return fault
@@ -120,16 +128,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing is printed."""
 
     def handle_any(self) -> None:
-        fault = self.server.take(self.command, self.path)
+        fault = self.server.take(self.command, self.path, self.headers.get("Authorization", ""))
         kind = fault.kind if fault else ""
         self.length = int(self.headers.get("Content-Length") or 0)
         self.sent = 0
         try:
             if kind == "reset":
                 self.abort()
-            elif kind in ("500", "503"):
+            elif fault and kind[:3].isdigit():
                 self.rfile.read(self.length)
-                self.say(int(kind), _ERRORS[int(kind)])
+                status, _, code = kind.partition(" ")
+                self.say(int(status), code or _ERRORS[status], fault.xml, fault.headers)
             elif self.headers.get("If-None-Match") == "*":
                 with self.server.conditional:
                     if (self.server.data / urllib.parse.unquote(self.path.split("?")[0]).lstrip("/")).exists():
@@ -145,7 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             with self.server.lock:
-                self.server.requests.append(Request(self.command, self.path, self.length, self.sent))
+                asked = self.headers.get("Range", "")
+                self.server.requests.append(Request(self.command, self.path, self.length, self.sent, asked))
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
 
@@ -210,9 +220,11 @@ class _Handler(BaseHTTPRequestHandler):
         if half:
             self.abort()
 
-    def say(self, status: int, code: str) -> None:
-        body = f"<Error><Code>{code}</Code><Message>{code}, on request of the test</Message></Error>".encode()
+    def say(self, status: int, code: str, xml: str = "", headers: Mapping[str, str] = {}) -> None:
+        body = f"<Error><Code>{code}</Code><Message>{code}, on request of the test</Message>{xml}</Error>".encode()
         self.send_response_only(status, code)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":

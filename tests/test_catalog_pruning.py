@@ -1,4 +1,7 @@
-"""A question about one camera and day opens the files of that camera and day, and no others."""
+"""A question about one camera and day opens the files of that camera and day, and no others.
+
+Of compacted copies: the files of that camera, and in them the row groups of that day.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow.parquet as pq
 import pytest
 
+from laps.errors import LapsError
 from resources.catalog import ReadOnlyFiles, connect, run_query
+from resources.compaction import compact
+from resources.models import Release
 from resources.store import Store
 from tests.catalogs import RELEASE, TOKENIZER, Primitive, write_primitives
 
@@ -113,3 +120,75 @@ def test_damaged_files_of_other_hours_do_not_matter(store, tmp_path):
     connection = connect(store, release=RELEASE, tokenizer=TOKENIZER)
     found = run_query(connection, f"SELECT segment_id FROM primitives WHERE {condition}")
     assert found.num_rows == sum(wanted(primitive) for primitive in PRIMITIVES) > 0
+
+
+@pytest.fixture
+def compacted(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A copy of the store, compacted but for what came since: another hour, and one that was run again."""
+    monkeypatch.setattr("laps.compaction.ROW_GROUP_ROWS", 6)  # one day
+    compacted = Store(str(shutil.copytree(store.root, tmp_path / "compacted")))
+    compact(compacted, Release(RELEASE, "current", tokenizer=TOKENIZER))
+    write_primitives(
+        compacted, [LATE, *(primitive for primitive in PRIMITIVES if primitive.hour == PRIMITIVES[0].hour)]
+    )
+    return compacted
+
+
+LATE = Primitive("01", DAYS[-1] + timedelta(hours=20), 2.0)
+
+
+def opened_by(store: Store, opened: list[str], condition: str) -> list[str]:
+    """What a query on a store that is read through fsspec opens, below its root and without names of data files."""
+    memory = fsspec.filesystem("memory")
+    for path in store.files(""):
+        memory.pipe_file(f"/compacted/{path}", store.read_bytes(path))
+    try:
+        # The marks are those of another file system, so copies are made again here.
+        remote = Store("memory://compacted")
+        compact(remote, Release(RELEASE, "current", tokenizer=TOKENIZER), everything=True)
+        write_primitives(remote, [LATE])
+        connection = connect(remote, release=RELEASE, tokenizer=TOKENIZER)
+        opened.clear()
+        run_query(connection, f"SELECT segment_id, cluster_id, clip FROM primitives WHERE {condition}")
+        return sorted({path.removeprefix("memory://compacted/").rpartition("/")[0] for path in opened})
+    finally:
+        memory.rm("/compacted", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("condition", "folders"),
+    [
+        ("camera = '01' AND date = '2026-03-02'", ["compacted/primitives/release=r1/camera=01/month=2026-03"]),
+        (
+            "camera = '01' AND date = '2026-03-03' AND hour = 20",
+            [
+                "clips/release=r1/camera=01/date=2026-03-03/hour=20",
+                "cluster_assignments/release=r1/camera=01/date=2026-03-03/hour=20",
+                "compacted/primitives/release=r1/camera=01/month=2026-03",
+                "segments/release=r1/camera=01/date=2026-03-03/hour=20",
+            ],
+        ),
+        ("camera = 'none'", []),
+    ],
+)
+def test_copies_of_other_cameras_are_not_opened(store, opened, condition, folders):
+    assert opened_by(store, opened, condition) == folders
+
+
+@pytest.mark.parametrize("day", [1, 2, 3])
+def test_row_groups_of_other_days_are_not_read(compacted, day):
+    (path,) = compacted.files("compacted/primitives/release=r1/camera=01", ".parquet")
+    metadata = pq.ParquetFile(compacted.full_path(path)).metadata
+    assert metadata.num_row_groups == len(DAYS)
+    with Path(compacted.full_path(path)).open("r+b") as file:
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            for column in (group.column(place) for place in range(group.num_columns) if number + 1 != day):
+                file.seek(column.dictionary_page_offset or column.data_page_offset)
+                file.write(b"\xff" * column.total_compressed_size)
+    connection = connect(compacted, release=RELEASE, tokenizer=TOKENIZER)
+    found = run_query(connection, f"SELECT * FROM primitives WHERE camera = '01' AND date = '2026-03-0{day}'")
+    expected = {p.id for p in [*PRIMITIVES, LATE] if p.camera == "01" and p.start.day == day}
+    assert set(found["segment_id"].to_pylist()) == expected
+    with pytest.raises(LapsError):
+        run_query(connection, "SELECT * FROM primitives")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,6 +13,7 @@ import duckdb
 import numpy as np
 import pytest
 
+from bench.catalog.cookbook import COOKBOOK, queries
 from laps.cameras import Camera, parse_shift
 from laps.tables import CLUSTERS, RAW_VIDEO, RECORDINGS
 from laps.timegrid import CameraHour, to_datetime
@@ -22,14 +21,6 @@ from resources.cameras import Cameras
 from resources.catalog import connect, run_query
 from resources.store import Store, rows_table
 from tests.catalogs import RELEASE, TOKENIZER, Primitive, write_primitives
-
-COOKBOOK = Path(__file__).parent.parent / "docs" / "cookbook.md"
-
-
-def queries(text: str) -> dict[str, str]:
-    """The query below each heading of a question."""
-    return dict(re.findall(r"^### ([^\n]+)\n(?:(?!#|```)[^\n]*\n)*```sql\n(.*?)```", text, re.MULTILINE | re.DOTALL))
-
 
 QUERIES = queries(COOKBOOK.read_text("utf-8"))
 BERLIN = ZoneInfo("Europe/Berlin")

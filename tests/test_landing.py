@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import resources.landing
-from laps.errors import StoreError
+from laps.errors import StoreError, UnreachableError
 from laps.timegrid import HOUR_NS, CameraHour, parse_utc
 from resources.landing import LandingZone, Look
 from resources.recordings import Recordings
@@ -206,7 +206,7 @@ def test_a_network_that_is_down_ends_the_look_and_a_single_file_does_not(
 
     def unreachable(self: Recordings, uri: str, camera: str, start_ns: int | None = None) -> dict[str, object]:
         if uri in down:
-            raise ConnectionError("no route to host")
+            raise UnreachableError("no route to host", where=uri)
         return register(self, uri, camera, start_ns)
 
     monkeypatch.setattr(Recordings, "register", unreachable)
@@ -215,7 +215,7 @@ def test_a_network_that_is_down_ends_the_look_and_a_single_file_does_not(
     down.update(map(str, files))
     for file in files:
         os.utime(file, (5, 5))
-    with pytest.raises(ConnectionError):
+    with pytest.raises(UnreachableError):
         zone(landing).look()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,10 +24,11 @@ from resources.catalog import open_catalog
 from resources.models import ModelRegistry
 from resources.object_storage import ObjectStorage
 from resources.recordings import Recordings
+from resources.reporting import render_report
 from resources.s3_server import S3Server
 from resources.settings import store_settings
-from resources.store import Store
-from tests.s3 import BUCKET, Fault, Proxy, s3_server
+from resources.store import Store, file_system
+from tests.s3 import BUCKET, Fault, Proxy, Request, s3_server
 
 __all__ = ["s3_server"]
 
@@ -67,7 +69,8 @@ class Processed:
         proxy: before the remote one.
         faults: what the requests of its run met.
         landed_bytes: size of the recording.
-        read_bytes: of it, by the run.
+        reads: the requests for it that were not answered with an error.
+        said: the lines of the remote run.
     """
 
     local: Store
@@ -75,7 +78,8 @@ class Processed:
     proxy: Proxy
     faults: list[Fault]
     landed_bytes: int
-    read_bytes: int
+    reads: list[Request]
+    said: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +115,10 @@ def processed(s3_server: tuple[Proxy, S3Server], tmp_path_factory: pytest.TempPa
         proxy.reset()
         faults = [proxy.fault(kind, method=method, path=path) for kind, method, path in FAULTS]
         remote = trained("s3", f"s3://{BUCKET}/both/store", remote_landing)
-        process(remote)
-        read = sum(request.bytes_out for request in proxy.requests if request.path.split("?")[0].endswith("Z.mp4"))
+        said = process(remote)
+        reads = [r for r in proxy.requests if r.method == "GET" and r.path.split("?")[0].endswith("Z.mp4")]
         (landed,) = (folder / "landing").rglob("*.mp4")
-        yield Processed(local, remote, proxy, faults, landed.stat().st_size, read)
+        yield Processed(local, remote, proxy, faults, landed.stat().st_size, reads, said)
         proxy.reset()
         ObjectStorage.clear_instance_cache()
 
@@ -135,14 +139,15 @@ def make(tasks: Iterable[Task]) -> None:
         assert outcome.ok, outcome.error
 
 
-def process(store: Store) -> None:
-    """The rest as a backfill does it, and the report."""
+def process(store: Store) -> list[str]:
+    """The rest as a backfill does it, and the report; returns what it said."""
     lines: list[str] = []
     options = Options(k=2, workers=1, only_missing=True)
     hours = select_hours(Recordings(store), [], None, None)
     backfill = Backfill(store, hours, options, Progress(report=lines.append))
     backfill.run()
     assert not backfill.progress.failures, "\n".join(lines)
+    return lines
 
 
 def process_here(store: Store) -> None:
@@ -187,7 +192,11 @@ def test_every_fault_was_met(processed: Processed) -> None:
 def test_the_recording_is_read_by_ranges_and_not_copied(processed: Processed) -> None:
     (row,) = Recordings(processed.remote).of_camera(CAMERA)
     assert row["uri"].startswith(f"s3://{BUCKET}/both/landing/{CAMERA}/")
-    assert processed.read_bytes > 0
+    size = processed.landed_bytes
+    assert all(re.fullmatch(r"bytes=\d+-\d+", request.range) for request in processed.reads)
+    # Each stage that opens it (registering, describing two hours, tracking, cutting) reads it once, as it is smaller
+    # than a block; two faults cost one reading each.
+    assert 4 * size <= sum(request.bytes_out for request in processed.reads) <= 7 * size
     copies = [path for path in processed.remote.files("") if path.endswith(".mp4") and not path.startswith("clips/")]
     assert copies == []
 
@@ -202,10 +211,17 @@ def test_the_catalog_answers_the_same_on_both(processed: Processed) -> None:
     assert len(answers[0]) >= 3
 
 
-def test_the_report_shows_the_recording_where_it_lies(processed: Processed) -> None:
-    (path,) = processed.remote.files("reports", "report.html")
-    page = processed.remote.read_bytes(path).decode()
-    assert "cluster" in page and str(processed.local.root) not in page
+def test_the_report_lies_where_the_run_says_and_shows_the_same_pictures(processed: Processed) -> None:
+    release = ModelRegistry(processed.remote).to_read()
+    (url,) = [line.removeprefix("publish: report ") for line in processed.said if line.startswith("publish: report ")]
+    assert url == f"s3://{BUCKET}/both/store/reports/release={release.name}/report.html"
+    fs, path = file_system(url)
+    page = fs.cat_file(path).decode()
+    pictures = re.findall(r"data:image/jpeg;base64,[^\"]+", page)
+    local = render_report(processed.local, ModelRegistry(processed.local).to_read())
+    assert pictures and pictures == re.findall(r"data:image/jpeg;base64,[^\"]+", local)
+    # It stands alone: nobody who opens it needs the store.
+    assert "s3://" not in page and str(processed.local.root) not in page
 
 
 def test_a_run_killed_in_the_middle_of_an_upload_leaves_no_partition_and_the_next_completes_it(

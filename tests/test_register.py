@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import resources.recordings
-from laps.errors import InputError, LapsError, StoreError
+from laps.errors import InputError, LapsError, StoreError, UnreachableError
 from laps.recordings import describe_hour
 from laps.tables import RECORDINGS
 from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, format_utc, from_datetime, parse_utc
@@ -242,7 +242,7 @@ def test_a_network_that_is_down_ends_a_scan(
     info = resources.recordings.FileInfo("s3://bucket/a.mp4", 100, None, "e")
     monkeypatch.setattr(resources.recordings, "file_info", lambda uri: info)
     monkeypatch.setattr(resources.recordings, "open_uri", open_broken)
-    with pytest.raises(ConnectionError):
+    with pytest.raises(UnreachableError, match=r"s3://bucket/a.mp4: cannot be reached: connection reset.*network"):
         recordings.register(info.uri, "cam1")
     assert recordings.of_camera("cam1") == []
 

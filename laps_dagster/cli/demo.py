@@ -128,7 +128,7 @@ def _simulated(recordings: Recordings) -> list[str]:
     from laps.simulation import VIEWS
 
     cameras = [f"demo{view + 1}" for view in VIEWS]
-    if not {camera for camera, _ in recordings.landed()}.issuperset(cameras):
+    if not {landed.camera for landed in recordings.listed()}.issuperset(cameras):
         minutes = MINUTES_BEFORE + MINUTES_AFTER
         click.echo(f"recording {minutes} minutes of a simulated workstation with {len(cameras)} cameras …")
         yesterday = datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0) - timedelta(days=1)

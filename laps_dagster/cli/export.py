@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from laps.errors import InputError, NotProcessedError
-from laps_dagster.cli.places import check_output_folder, existing_store
+from laps_dagster.cli.places import check_output_folder, existing_store, refuse_url
 
 FORMATS = ("lerobot", "webdataset", "lapa", "segments")
 
@@ -105,6 +105,7 @@ def _into_folder(options: dict[str, Any], out: Path, name: str, release: str) ->
     from resources.datasets import format_of, write_dataset
     from resources.models import ModelRegistry
 
+    refuse_url(out)
     selection, form = selection_of(options), format_of(options)
     store = existing_store()
     if out.is_file() or (out.is_dir() and any(out.iterdir())):

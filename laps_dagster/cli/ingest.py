@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from laps.errors import InputError, LapsError
+from laps.errors import InputError, LapsError, UnreachableError
 from laps.timegrid import parse_utc
 
 
@@ -48,6 +48,8 @@ def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landin
         for file in found:
             try:
                 outcome = recordings.register(file, camera, start_ns)
+            except UnreachableError:
+                raise
             except LapsError as error:
                 outcome = error
             said[_say(outcome)] += 1

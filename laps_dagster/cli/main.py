@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import keyword
 import os
@@ -11,6 +12,7 @@ import click
 
 from laps import __version__
 from laps.errors import LapsError
+from resources.urls import refuse_credentials
 
 # Subcommand -> module that holds it. Listed here so that `laps --help` and a quick command import nothing heavy.
 COMMANDS = {
@@ -27,6 +29,7 @@ COMMANDS = {
     "forget": "laps_dagster.cli.forget",
     "retention": "laps_dagster.cli.retention",
     "dev": "laps_dagster.cli.dev",
+    "compact": "laps_dagster.cli.compact",
     "sql": "laps_dagster.cli.sql",
     "report": "laps_dagster.cli.report",
     "name": "laps_dagster.cli.names",
@@ -69,17 +72,25 @@ def laps(store: str | None) -> None:
 def main() -> None:
     """Run the command; a deliberate error is one line on standard error and exit code 1."""
     try:
+        for argument in sys.argv[1:]:
+            # Before click, whose own messages repeat what they do not understand.
+            refuse_credentials(argument)
+            refuse_credentials(argument.partition("=")[2])  # --store=URL
         laps(prog_name="laps")
     except LapsError as error:
         click.echo(f"laps: {error}", err=True)
-        sys.exit(1)
-    except (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-        click.echo(f"laps: {error.filename}: {error.strerror}", err=True)
         sys.exit(1)
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away: nothing is wrong.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # A disk that is full names no file; what names neither is a fault of this program.
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        click.echo(f"laps: {where}{error.strerror}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

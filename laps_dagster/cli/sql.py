@@ -17,7 +17,9 @@ from laps_dagster.cli.places import check_output_file, existing_store
               show_default=True, help="Form of the answer.")  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write instead of the terminal.")
 @click.option("--release", metavar="RELEASE", help="Release to look at. Default: the current one.")
-def sql(query: str | None, form: str, out: Path | None, release: str | None) -> None:
+@click.option("--script", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Write a SQL script that opens the catalog in another DuckDB, and answer nothing.")  # fmt: skip
+def sql(query: str | None, form: str, out: Path | None, release: str | None, script: Path | None) -> None:
     """Answer one SELECT over the catalog, or open a prompt.
 
     For example "select * from primitives limit 5". "show tables" lists what there is, and "select * from
@@ -27,6 +29,11 @@ def sql(query: str | None, form: str, out: Path | None, release: str | None) -> 
     """
     from resources.catalog import open_catalog, render, run_query
 
+    if script is not None:
+        if query is not None or out is not None:
+            raise click.UsageError("--script takes the place of a query and its answer")
+        _write_script(script, release)
+        return
     if query is None and sys.stdin.isatty():
         _converse(form, out, release)
         return
@@ -50,6 +57,14 @@ def sql(query: str | None, form: str, out: Path | None, release: str | None) -> 
         sys.stdout.buffer.write(data)
     else:
         click.echo(data.decode(), nl=False)
+
+
+def _write_script(script: Path, release: str | None) -> None:
+    from resources.catalog_script import catalog_script
+
+    check_output_file(script)
+    script.write_text(catalog_script(existing_store(), release), encoding="utf-8")
+    click.echo(f"{script}: duckdb -init {script}")
 
 
 def _converse(form: str, out: Path | None, release: str | None) -> None:
