@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from laps.compaction import FOLDER
 from laps.timegrid import CameraHour, parse_hour
 from resources.store import Store
-
-# Copies of many hours of a camera in one file, beside the record: ``compacted/<view>[/release=…]/camera=…/month=…/``.
-COMPACTED = "compacted"
 
 
 def hour_of(path: str) -> CameraHour | None:
@@ -30,7 +28,7 @@ def copies_of(store: Store, months: Collection[tuple[str, str]]) -> dict[str, fl
     Those that name the others come first: what none of them names is not read.
     """
     found = {}
-    for path, written_s in store.modified(COMPACTED).items():
+    for path, written_s in store.modified(FOLDER).items():
         folders = dict(part.split("=", 1) for part in path.split("/")[:-1] if "=" in part)
         if (folders.get("camera"), folders.get("month")) in months:
             found[path] = written_s

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,8 +20,10 @@ from laps.forgotten import REACHES_BACK_NS, Forgotten
 from laps.tables import TABLES, Column, Table
 from laps.timegrid import HOUR_NS, NS_PER_S, CameraHour, from_datetime, parse_utc, to_datetime
 from resources.catalog import connect, run_query
+from resources.compaction import compact
 from resources.forget import Plan, plan, remove
 from resources.forgotten import ForgottenTimes
+from resources.models import Release
 from resources.recordings import Recordings
 from resources.store import Store, rows_table
 from tests.export_store import ExportStore
@@ -255,6 +258,40 @@ def test_reports_scores_copies_and_data_sets_that_show_the_time_go(filled, tmp_p
     future = ForgottenTimes(store).path(planned.time)
     os.utime(store.full_path(future), (1, 1))
     assert "report" not in str(plan(store, planned.time).parts)
+
+
+def test_compacted_copies_hold_nothing_of_the_time_and_the_catalog_is_right(filled, tmp_path):
+    store, release = copy_of(filled, tmp_path), Release("r1", "draft", tokenizer="t1")
+    time = Forgotten("a", FIVE + 90 * MINUTE, FIVE + 100 * MINUTE)
+
+    def answers() -> dict[str, list[Any]]:
+        connection = connect(store, release="r1", tokenizer="t1")
+        views = ("primitives", "segments", "clips", "raw_video", "segment_embeddings")
+        return {view: run_query(connection, f"SELECT camera, count(*) FROM {view} GROUP BY 1 ORDER BY 1").to_pylist()
+                for view in views}  # fmt: skip
+
+    def in_copies() -> list[str]:
+        found = []
+        for path in store.files("compacted", ".parquet"):
+            rows = pq.read_table(store.full_path(path)).to_pylist()
+            if any(
+                row["camera"] == "a"
+                and "end_time" in row
+                and time.touches(from_datetime(row["start_time"]), from_datetime(row["end_time"]))
+                for row in rows
+            ):
+                found.append(path)
+        return found
+
+    compact(store, release)
+    assert len(in_copies()) == 3, "primitives, segments, raw_video"
+    forget(store, time)
+    assert in_copies() == []
+    assert not any("camera=a/month" in path for path in store.files("compacted"))
+    want = answers()
+    assert want["segments"] == [{"camera": "a", "count_star()": 30}, {"camera": "b", "count_star()": 40}]
+    compact(store, release)
+    assert in_copies() == [] and answers() == want
 
 
 def test_the_rest_of_an_hour_whose_video_is_gone_is_said_to_be_lost(filled, tmp_path):
