@@ -310,7 +310,7 @@ def _scores(store: Store, recording_ids: set[str], camera: str) -> Part:
 def _reports(store: Store, since_s: float | None) -> Part:
     written = store.modified(REPORTS)
     older = [
-        path for path in sorted(written) if path.endswith(".html") and (since_s is None or written[path] < since_s)
+        path for path in sorted(written) if path.endswith(".html") and (since_s is None or written[path] <= since_s)
     ]
     return Part("report (made again by the next backfill or `laps report`)", older)
 
@@ -340,5 +340,5 @@ def _dataset_shows(contents: dict[str, Any], time: Forgotten) -> bool:
 def _copies(store: Store, hours: Iterable[CameraHour], since_s: float | None) -> Part:
     """Compacted copies of the months that hold one of the hours; until they are made again the hours are read."""
     found = copies_of(store, {month_of(hour) for hour in hours})
-    older = [path for path, written_s in found.items() if since_s is None or written_s < since_s]
+    older = [path for path, written_s in found.items() if since_s is None or written_s <= since_s]
     return Part("compacted copies", older)

@@ -25,9 +25,13 @@ from resources.forget import Plan, plan, remove
 from resources.forgotten import ForgottenTimes
 from resources.models import Release
 from resources.recordings import Recordings
+from resources.retention import apply, set_days
 from resources.store import Store, rows_table
 from tests.export_store import ExportStore
+from tests.s3 import S3, s3, s3_server
 from tests.videos import write_video
+
+__all__ = ["s3", "s3_server"]
 
 FIVE = parse_utc("2026-11-21T05:00:00Z")
 MINUTE = 60 * NS_PER_S
@@ -325,6 +329,28 @@ def test_a_time_on_record_keeps_when_it_was_forgotten(tmp_path):
     assert ForgottenTimes(store).paths_touching(CameraHour("a", FIVE)) == [path]
     assert ForgottenTimes(store).paths_touching(CameraHour("a", FIVE + HOUR_NS)) == []
     assert REACHES_BACK_NS < HOUR_NS
+
+
+def test_on_object_storage_as_on_a_disk(s3: S3):
+    store = Store(s3.url)
+    five, seven = CameraHour("a", FIVE), CameraHour("a", FIVE + 2 * HOUR_NS)
+    gone = ["reports/release=r1/report.html", "datasets/x/v1/video.mp4"]
+    for hour in (five, seven):
+        for table in (tables.RAW_VIDEO, tables.KEYFRAMES):
+            store.write_partition(table, hour, rows_table(table, rows_of(table, "a", hour.hour_ns)))
+        rows = rows_table(tables.CLIPS, rows_of(tables.CLIPS, "a", hour.hour_ns))
+        store.write_partition(tables.CLIPS, hour, rows, "r1")
+        store.write_bytes(f"{store.partition_path(tables.CLIPS, hour, 'r1').rpartition('/')[0]}/x.mp4", b"mp4")
+    for path in gone:
+        store.write_bytes(path, b"{}")
+    before = {path for path in store.files("") if "hour=05" in path or path in gone}
+    every = set(store.files(""))
+    planned = forget(store, Forgotten("a", FIVE, FIVE + MINUTE))
+    assert len(before) == 6 and every - set(store.files("")) == before
+    assert [part.rows for part in planned.parts if part.what == "keyframes"] == [10]
+    assert plan(store, planned.time).parts == []
+    set_days(store, "clips", 0)
+    assert [(one.table, one.files) for one in apply(store)] == [("clips", 2)]
 
 
 def test_the_command_asks_says_and_removes(fresh: ExportStore, laps_command, monkeypatch, tmp_path):
