@@ -5,8 +5,8 @@ import dagster as dg
 from laps_dagster.settings import night_zone, schedules_status
 from resources.configured import StoreResource
 
-# After a night has begun with yesterday's hours, which nobody keeps for less than a day.
-_DAILY = "0 5 * * *"
+# Before the night, so that its report and compacted copies are made without what went.
+_DAILY = "0 1 * * *"
 
 
 @dg.op(description="Remove what is older than its table is kept (laps retention).")
@@ -30,5 +30,5 @@ retention = dg.ScheduleDefinition(
     cron_schedule=_DAILY,
     execution_timezone=night_zone(),
     default_status=schedules_status(),
-    description="Every morning what is older than its table is kept is removed. Days are set by `laps retention set`.",
+    description="Every day, before the night, what is older than its table is kept is removed. Days are set by `laps retention set`.",
 )
