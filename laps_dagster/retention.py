@@ -30,5 +30,6 @@ retention = dg.ScheduleDefinition(
     cron_schedule=_DAILY,
     execution_timezone=night_zone(),
     default_status=schedules_status(),
-    description="Every day, before the night, what is older than its table is kept is removed. Days are set by `laps retention set`.",
+    description="Every day, before the night, what is older than its table is kept is removed. `laps retention set` "
+    "says how many days that is.",
 )

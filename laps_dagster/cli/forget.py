@@ -23,10 +23,10 @@ _NAMED = 10
 
 
 @click.command()
-@click.option("--camera", required=True, help="Camera that filmed it.")
-@click.option("--from", "start", required=True, help="Start of the time, ISO 8601 with a zone.")
-@click.option("--to", "stop", required=True, help="End of the time (exclusive), ISO 8601 with a zone.")
-@click.option("--reason", help="Why; it is kept, and shown where the footage would have been used.")
+@click.option("--camera", required=True, metavar="NAME", help="Camera that filmed it.")
+@click.option("--from", "start", required=True, metavar="TIME", help="Start of the time, ISO 8601 with a zone.")
+@click.option("--to", "stop", required=True, metavar="TIME", help="End (exclusive), likewise.")
+@click.option("--reason", help="Why. It is kept and shown, so name nobody in it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and do nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; also where more is removed than can be made again.")
 def forget(camera: str, start: str, stop: str, reason: str | None, dry_run: bool, yes: bool) -> None:

@@ -10,7 +10,7 @@ from laps_dagster.cli.places import existing_store
 @click.group(invoke_without_command=True)
 @click.pass_context
 def retention(ctx: click.Context) -> None:
-    """Show for how many days each table is kept; set it; remove what is older.
+    """Show or set for how many days tables are kept, and apply it.
 
     What was removed for its age is not missing: neither `laps backfill --only missing` nor `laps status` nor a sensor
     makes or reports it.
@@ -30,9 +30,10 @@ def retention(ctx: click.Context) -> None:
 @click.argument("table")
 @click.argument("days", metavar="DAYS|forever")
 def set_(table: str, days: str) -> None:
-    """Keep TABLE for DAYS days after the hour it is of; nothing is removed yet.
+    """Keep TABLE for DAYS days; nothing is removed yet.
 
-    Embeddings, features, clusters and clips of primitives are kept no longer than segments.
+    Days count from the end of the hour that a partition is of. Embeddings, features, clusters and clips of primitives
+    are kept no longer than segments.
     """
     from resources.retention import set_days
 
