@@ -267,15 +267,15 @@ def kill_during_automation(
             time.sleep(rng.uniform(0.0, longest_s))
             runs = started_runs(scene)
             met += bool(runs)
+            victims = group_of(daemon)
             if runs and rng.random() < 0.5:
-                kill([rng.choice(runs)])
+                victims = [rng.choice(runs)]
             elif rng.random() < 0.5:
-                kill([daemon.pid])
-            else:
-                kill(group_of(daemon))
-            if daemon.poll() is not None:
-                # The server of the definitions notices that its daemon is gone; two of them would not disturb it.
+                victims = [daemon.pid]
+            kill(victims)
+            if daemon.pid in victims:
                 daemon.wait()
+                # The server of the definitions would notice that its daemon is gone; this is quicker.
                 kill(group_of(daemon))
                 daemon = start_daemon(scene)
         with suppress(AssertionError):
