@@ -3,8 +3,12 @@
 An edit list makes players start and end at the right frames; nothing is encoded again unless the codec cannot be
 put into an mp4 that browsers play, or the keyframe before is more than 15 s away. A primitive that lies in two
 recordings is cut from the one that holds more of it. What could not be cut is a row with status failed and the
-reason.
+reason. Where a region of the picture may not be seen (`laps camera set --blur`) every clip is encoded again, with the
+region grey; no clip holds a picture of a time that was forgotten. Where the video is gone, a clip that was cut before
+of the same primitive stays.
 """
+
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -13,14 +17,16 @@ from assets.partitions import camera_hour, camera_hours, with_previous
 from assets.retries import tried_again
 from assets.specs import SEGMENT, describe
 from laps.tables import CLIPS, RAW_VIDEO
-from laps.timegrid import to_datetime
+from laps.timegrid import CameraHour, to_datetime
+from resources.cameras import BLUR, Cameras
 from resources.configured import RecordingsResource, StoreResource
+from resources.forgotten import ForgottenTimes
 from resources.hours import read_with_previous
 from resources.publishing import publish
 from resources.recordings import open_uri
 from resources.release import ReleaseResource
 from resources.segments import read_segments
-from resources.store import rows_table
+from resources.store import Store, rows_table
 from resources.time_limit import within
 
 
@@ -54,16 +60,36 @@ def clips(
     table_path = files.partition_path(CLIPS, hour, chosen.name)
     folder = table_path.rpartition("/")[0]
     kept = {table_path}
-    rows = []
-    cut = cut_primitives(primitives, pieces_of(footage.to_pylist()), open_uri, reencode=config.reencode)
+    rows: list[dict[str, Any]] = []
+    covered = Cameras(files).read(hour.camera).blur_regions
+    before = _clips_before(files, hour, table_path)
+    spans = {row["segment_id"]: (row["start_time"], row["end_time"]) for row in primitives}
+    cut = cut_primitives(
+        primitives,
+        pieces_of(footage.to_pylist()),
+        open_uri,
+        reencode=config.reencode,
+        covered=covered,
+        forgotten=ForgottenTimes(files).of_camera(hour.camera),
+    )
     for clip in within(cut, recordings.decode_limit_s):
-        row: dict[str, object] = {
+        row: dict[str, Any] = {
             "segment_id": clip.segment_id,
             "camera": hour.camera,
             "recording_id": clip.recording_id,
             "release": chosen.name,
         }
-        if clip.content is None or clip.info is None:
+        earlier = before.get(clip.segment_id)
+        if (
+            clip.content is None
+            and earlier is not None
+            and earlier["recording_id"] == clip.recording_id
+            and spans[clip.segment_id][0] <= earlier["first_frame_time"]
+            and earlier["last_frame_time"] < spans[clip.segment_id][1]
+        ):
+            row = earlier
+            kept.add(earlier["clip_path"])
+        elif clip.content is None or clip.info is None:
             row |= {"status": "failed", "reason": clip.reason}
         else:
             path = f"{folder}/{clip.segment_id}.mp4"
@@ -92,6 +118,19 @@ def clips(
             "dagster/row_count": len(rows),
             "release": chosen.name,
             "failed": len(failed),
+            "blurred_regions": [list(region) for region in covered],
             "size_bytes": size_bytes,
         }
     )
+
+
+def _clips_before(files: Store, hour: CameraHour, table_path: str) -> dict[str, dict[str, Any]]:
+    """The rows of clips that an earlier run cut of the hour and that may still be shown, by segment."""
+    written = files.modified(table_path.rpartition("/")[0])
+    if table_path not in written:
+        return {}
+    blurred_at = Cameras(files).regions_set_at(hour.camera, BLUR)
+    if blurred_at is not None and written[table_path] < blurred_at.timestamp():
+        return {}
+    rows = files.read_table(CLIPS, table_path).to_pylist()
+    return {row["segment_id"]: row for row in rows if row["status"] == "ok" and row["clip_path"] in written}

@@ -1,8 +1,8 @@
 """Keypoint tracks of every window, and small keyframes, from one pass over the hour's frames.
 
 A 20 x 20 grid of points starts anew in each window of 16 samples and is followed through it (paper section 3.1).
-Keyframes are JPEG pictures, two a second, for the vision encoder, the report and contact sheets. Each frame is
-decoded once in its life, here.
+Keyframes are JPEG pictures, two a second, for the vision encoder, the report and contact sheets; regions that nobody
+may see (`laps camera set --blur`) are grey in them. Each frame is decoded once in its life, here.
 """
 
 import time
@@ -15,6 +15,7 @@ from assets.partitions import camera_hour, camera_hours
 from assets.retries import tried_again
 from assets.specs import OBSERVE, describe
 from laps.tables import KEYFRAMES, KEYPOINT_TRACKS, RAW_VIDEO
+from resources.cameras import Cameras
 from resources.configured import RecordingsResource, StoreResource, TrackerResource
 from resources.hours import observed_samples
 from resources.publishing import partition_writer
@@ -57,6 +58,7 @@ def keypoint_tracks(
     rows = files.read_partition(RAW_VIDEO, hour).to_pylist()
     first, stop = observed_samples(rows, hour, grid)
     follower = tracker.build()
+    covered = Cameras(files).read(hour.camera).blur_regions
     problems: list[str] = []
 
     def opened(uri: str) -> BinaryIO:
@@ -79,7 +81,8 @@ def keypoint_tracks(
         partition_writer(files, KEYPOINT_TRACKS, hour) as tracks,
         partition_writer(files, KEYFRAMES, hour) as frames,
     ):
-        for batch in observe(within(samples, recordings.decode_limit_s), follower, grid, first=first):
+        limited = within(samples, recordings.decode_limit_s)
+        for batch in observe(limited, follower, grid, first=first, covered=covered):
             if isinstance(batch, TrackWindows):
                 visible += float(batch.visible.mean()) * len(batch.end_samples)
                 tracks.write(batch.to_table(hour.camera, grid))
@@ -107,6 +110,7 @@ def keypoint_tracks(
         asset_key="keyframes",
         metadata={
             "dagster/row_count": frames.rows,
+            "blurred_regions": [list(region) for region in covered],
             "size_bytes": files.fs.size(files.full_path(files.partition_path(KEYFRAMES, hour))),
         },
     )

@@ -1,8 +1,8 @@
 """Which ranges of which files cover the camera hour and its pre-roll.
 
 Read from packet timestamps, without decoding a picture and without copying the video. A range is `ok`, `truncated`
-(the file ends before its container claims), `corrupt`, `overlap` (another recording covers it and is used) or
-`gap`, each with its reason; only ranges with `used = true` are read further on.
+(the file ends before its container claims), `corrupt`, `overlap` (another recording covers it and is used), `gap` or
+`forgotten` (`laps forget`), each with its reason; only ranges with `used = true` are read further on.
 """
 
 from typing import Any
@@ -16,6 +16,7 @@ from laps.errors import InputError, MediaError, NotProcessedError
 from laps.tables import RAW_VIDEO
 from laps.timegrid import NS_PER_S, CameraHour, format_utc, from_datetime, now_ns
 from resources.configured import RecordingsResource, StoreResource
+from resources.forgotten import ForgottenTimes
 from resources.publishing import publish
 from resources.recordings import open_uri
 from resources.settings import store_grid
@@ -41,7 +42,14 @@ def raw_video(
     present_ns = now_ns()
     if present_ns <= hour.start_ns:
         raise InputError(f"the hour has not begun: it is {format_utc(present_ns)}", where=hour.key)
-    rows = describe_hour(hour, grid, registered, open_uri, until_ns=min(hour.stop_ns, present_ns))
+    rows = describe_hour(
+        hour,
+        grid,
+        registered,
+        open_uri,
+        until_ns=min(hour.stop_ns, present_ns),
+        forgotten=ForgottenTimes(files).of_camera(hour.camera),
+    )
     _refuse_lost_footage(files, hour, rows)
     publish(files, RAW_VIDEO, hour, rows_table(RAW_VIDEO, rows))
 

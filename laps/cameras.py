@@ -1,4 +1,4 @@
-"""What people say about a camera: where it hangs, its time zone, its shifts, and what in its picture is no work.
+"""What people say about a camera: where it hangs, its time zone, its shifts, what in its picture is no work or private.
 
 Here the texts of ``laps camera set`` become values, or errors that say how to write them. Shifts are kept by the wall
 clock, as people plan them: a night shift from 22:00 to 06:00 lasts nine hours when the clocks go back.
@@ -63,7 +63,9 @@ class Camera:
         station: workstation that it looks at.
         time_zone: IANA name of the zone of its wall clock.
         shifts: its shifts; they do not overlap.
-        ignore_regions: left, top, right and bottom of parts of the picture, as shares of its width and height.
+        ignore_regions: left, top, right and bottom of parts of the picture that are no work, as shares of its width
+            and height. Pictures show them.
+        blur_regions: likewise, of parts that nobody may see: keyframes and clips are grey there. Tracks follow them.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Camera:
     time_zone: str | None = None
     shifts: tuple[Shift, ...] = ()
     ignore_regions: tuple[tuple[float, float, float, float], ...] = ()
+    blur_regions: tuple[tuple[float, float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.time_zone is not None:

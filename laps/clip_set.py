@@ -9,6 +9,8 @@ from typing import Any
 
 from laps.clips import ClipCutter, ClipInfo, choose_part
 from laps.errors import MediaError
+from laps.forgotten import Forgotten, outside
+from laps.regions import Region
 from laps.sampling import Piece
 from laps.timegrid import format_utc, from_datetime
 from laps.video import Opener
@@ -36,7 +38,13 @@ class PrimitiveClip:
 
 
 def cut_primitives(
-    primitives: Sequence[Mapping[str, Any]], pieces: Sequence[Piece], open: Opener, *, reencode: bool = False
+    primitives: Sequence[Mapping[str, Any]],
+    pieces: Sequence[Piece],
+    open: Opener,
+    *,
+    reencode: bool = False,
+    covered: Sequence[Region] = (),
+    forgotten: Sequence[Forgotten] = (),
 ) -> Iterator[PrimitiveClip]:
     """Cut the clip of each primitive, recording by recording.
 
@@ -47,13 +55,22 @@ def cut_primitives(
         pieces: used footage of the hours that they lie in.
         open: opens a uri as a seekable binary file.
         reencode: encode anew instead of copying the compressed pictures.
+        covered: regions of the picture that nobody may see; they are grey, and every clip is encoded anew.
+        forgotten: times of which no clip may hold a picture.
 
     Raises:
         OSError: a URL cannot be read for another reason than that the file is gone or forbidden.
     """
+    kept_out = [(one.start_ns, one.stop_ns) for one in forgotten]
     of_recording: dict[str, tuple[Piece, list[tuple[str, int, int]]]] = {}
     for primitive in primitives:
         start_ns, end_ns = from_datetime(primitive["start_time"]), from_datetime(primitive["end_time"])
+        # What is left of a primitive is one part: it was cut without the footage that was forgotten.
+        left = list(outside((start_ns, end_ns), kept_out))
+        if not left:
+            yield PrimitiveClip(primitive["segment_id"], reason="the time of the primitive was forgotten")
+            continue
+        start_ns, end_ns = max(left, key=lambda span: span[1] - span[0])
         piece = choose_part(pieces, start_ns=start_ns, end_ns=end_ns)
         if piece is None:
             reason = f"raw_video shows no footage between {format_utc(start_ns)} and {format_utc(end_ns)}"
@@ -62,11 +79,12 @@ def cut_primitives(
             _, wanted = of_recording.setdefault(piece.recording_id, (piece, []))
             wanted.append((primitive["segment_id"], start_ns, end_ns))
     for piece, wanted in of_recording.values():
-        yield from _cut_from(piece, sorted(wanted, key=lambda one: one[1]), open, reencode)
+        how = {"reencode": reencode, "covered": covered, "kept_out": kept_out}
+        yield from _cut_from(piece, sorted(wanted, key=lambda one: one[1]), open, how)
 
 
 def _cut_from(
-    piece: Piece, wanted: Sequence[tuple[str, int, int]], open: Opener, reencode: bool
+    piece: Piece, wanted: Sequence[tuple[str, int, int]], open: Opener, how: Mapping[str, Any]
 ) -> Iterator[PrimitiveClip]:
     done = 0
     try:
@@ -77,7 +95,7 @@ def _cut_from(
             for segment_id, start_ns, end_ns in wanted:
                 out = io.BytesIO()
                 try:
-                    info = cutter.cut(out, start_ns=start_ns, end_ns=end_ns, reencode=reencode)
+                    info = cutter.cut(out, start_ns=start_ns, end_ns=end_ns, **how)
                 except MediaError as error:
                     clip = PrimitiveClip(segment_id, piece.recording_id, reason=str(error))
                 else:

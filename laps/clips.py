@@ -9,8 +9,9 @@ lists show it; the exact times are therefore returned as well.
 Decoded and encoded anew with libx264, every frame at its own time, is what cannot be copied so that every
 browser plays it: other codecs than :data:`COPY_CODECS`, other pictures than 8-bit 4:2:0, files without
 timestamps of presentation, damaged packets, streams where playing cannot begin cleanly at the keyframe (open
-groups of pictures, intra refresh), and clips whose keyframe is more than :data:`MAX_LEAD_IN_S` away. Sound is left
-out. Memory depends on the length of the clip, not on the distance between keyframes.
+groups of pictures, intra refresh), and clips whose keyframe is more than :data:`MAX_LEAD_IN_S` away. So is what
+must not be seen: regions of the picture, and hidden pictures of a time that was forgotten. Sound is left out.
+Memory depends on the length of the clip, not on the distance between keyframes.
 
 Frame times are those of :mod:`laps.video`: recording start + (pts - pts of the first frame shown).
 """
@@ -22,7 +23,7 @@ import re
 import statistics
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -36,6 +37,7 @@ import numpy as np
 from av.stream import Discard, Disposition
 
 from laps.errors import InputError, MediaError
+from laps.regions import Region, cover
 from laps.timegrid import NS_PER_S, format_utc
 from laps.video import decode, probe
 
@@ -126,6 +128,8 @@ def cut_clip(
     start_ns: int,
     end_ns: int,
     reencode: bool = False,
+    covered: Sequence[Region] = (),
+    kept_out: Sequence[tuple[int, int]] = (),
 ) -> ClipInfo:
     """Write the frames with ``start_ns <= time < end_ns`` as one mp4; :class:`ClipCutter` cuts several.
 
@@ -137,6 +141,9 @@ def cut_clip(
         start_ns: start of the range.
         end_ns: end of the range, exclusive.
         reencode: encode anew, so that the file starts at its first frame shown.
+        covered: regions of the picture that nobody may see: grey, so the clip is encoded anew.
+        kept_out: times, ``[start_ns, stop_ns)``, of which the file must not hold a picture, hidden ones neither; a copy
+            that would is encoded anew. The range must lie outside of them.
 
     A range that spans two recordings needs a choice: see :func:`choose_part`.
 
@@ -145,7 +152,7 @@ def cut_clip(
         InputError: the range is empty.
     """
     with ClipCutter(file, name=name, recording_start_ns=recording_start_ns) as cutter:
-        return cutter.cut(out, start_ns=start_ns, end_ns=end_ns, reencode=reencode)
+        return cutter.cut(out, start_ns=start_ns, end_ns=end_ns, reencode=reencode, covered=covered, kept_out=kept_out)
 
 
 class ClipCutter:
@@ -215,7 +222,16 @@ class ClipCutter:
         """Free the demuxer; the file stays open."""
         self._container.close()
 
-    def cut(self, out: BinaryIO | Path, *, start_ns: int, end_ns: int, reencode: bool = False) -> ClipInfo:
+    def cut(
+        self,
+        out: BinaryIO | Path,
+        *,
+        start_ns: int,
+        end_ns: int,
+        reencode: bool = False,
+        covered: Sequence[Region] = (),
+        kept_out: Sequence[tuple[int, int]] = (),
+    ) -> ClipInfo:
         """Write one clip; see :func:`cut_clip`."""
         if end_ns <= start_ns:
             raise InputError(
@@ -225,11 +241,11 @@ class ClipCutter:
         where = f"{self.name} at {format_utc(start_ns)}"
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as raw:
             try:
-                plan = None if reencode else self._plan_copy(start_ns, end_ns)
+                plan = None if reencode or covered else self._plan_copy(start_ns, end_ns, kept_out)
                 # Decoding reads the file too, and the demuxer expects it to stand where it left it.
                 position = self._file.tell()
                 try:
-                    shown = self._copy(raw, plan) if plan is not None else self._encode(raw, start_ns, end_ns)
+                    shown = self._copy(raw, plan) if plan is not None else self._encode(raw, start_ns, end_ns, covered)
                 finally:
                     self._file.seek(position)
             except av.error.FFmpegError as error:
@@ -315,8 +331,8 @@ class ClipCutter:
                 break
         return None if latest is not None and not packets else packets
 
-    def _plan_copy(self, start_ns: int, end_ns: int) -> _CopyPlan | None:
-        """Which packets to copy; None when a copy would not show exactly the frames asked for."""
+    def _plan_copy(self, start_ns: int, end_ns: int, kept_out: Sequence[tuple[int, int]] = ()) -> _CopyPlan | None:
+        """Which packets to copy; None when a copy would not show exactly the frames asked for, or hold others."""
         if not self._copyable:
             return None
         try:
@@ -346,6 +362,7 @@ class ClipCutter:
         inside = [pts for pts in stamps if shown[0] <= pts <= shown[-1]]
         if (
             any(packet.is_corrupt for packet in kept)
+            or any(start <= self._time_ns(pts) < stop for pts in stamps for start, stop in kept_out)
             or min(stamps) < stamps[0]  # pictures that refer to what comes before the keyframe
             or len(set(stamps)) != len(stamps)
             or len(inside) != len(shown)
@@ -380,7 +397,7 @@ class ClipCutter:
         duration = (last + plan.last_duration - first) * self._time_base
         return _Shown(first, last, len(plan.shown), lead_in, duration)
 
-    def _encode(self, raw: Any, start_ns: int, end_ns: int) -> _Shown | None:
+    def _encode(self, raw: Any, start_ns: int, end_ns: int, covered: Sequence[Region]) -> _Shown | None:
         """Encode the frames as they are displayed (turned upright); None when there are none."""
         side = min(self._info.width_px, self._info.height_px)
         shown: list[int] = []
@@ -391,7 +408,7 @@ class ClipCutter:
         with _open_mp4(raw, self._time_base) as output:
             stream: Any = None
             for frame in frames:
-                picture = frame.rgb(side)
+                picture = cover(frame.rgb(side), covered)
                 if stream is None:
                     stream = self._add_encoder(output, picture)
                 shown.append(self._pts(frame.time_ns))

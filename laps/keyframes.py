@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from laps.errors import InputError
+from laps.regions import Region, cover
 from laps.tables import KEYFRAMES
 from laps.timegrid import SampleGrid
 
@@ -53,9 +54,11 @@ def keyframe_interval(grid: SampleGrid, keyframe_hz: int) -> int:
     return grid.rate_hz // keyframe_hz
 
 
-def make_keyframe(sample: int, frame: TimedFrame, *, short_side_px: int = 224) -> Keyframe:
-    """Encode the frame that is shown at a sample."""
-    picture = frame.rgb(short_side_px)
+def make_keyframe(
+    sample: int, frame: TimedFrame, *, short_side_px: int = 224, covered: Sequence[Region] = ()
+) -> Keyframe:
+    """Encode the frame that is shown at a sample; regions that nobody may see are grey."""
+    picture = cover(frame.rgb(short_side_px), covered)
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
     height_px, width_px = picture.shape[:2]
     return Keyframe(sample, frame.time_ns, width_px, height_px, jpeg.tobytes())

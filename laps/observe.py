@@ -6,10 +6,11 @@ by.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from laps.keyframes import KEYFRAME_HZ, Keyframe, keyframe_interval, make_keyframe
+from laps.regions import Region
 from laps.timegrid import SampleGrid
 from laps.trackers import Tracker
 from laps.tracks import TrackWindows
@@ -26,6 +27,7 @@ def observe(
     first: int,
     keyframe_hz: int = KEYFRAME_HZ,
     keyframe_short_side_px: int = 224,
+    covered: Sequence[Region] = (),
 ) -> Iterator[TrackWindows | list[Keyframe]]:
     """Track the samples and take keyframes from them, in one pass.
 
@@ -40,6 +42,7 @@ def observe(
         first: first sample of which keyframes are wanted (the hour's first).
         keyframe_hz: keyframes a second; must divide the sampling rate.
         keyframe_short_side_px: short side of the pictures.
+        covered: regions of the pictures that nobody may see. The tracker sees them.
 
     Yields:
         batches of windows in the order of their last samples, and lists of keyframes in order.
@@ -50,7 +53,9 @@ def observe(
     def watched() -> Iterator[Sample]:
         for sample in samples:
             if sample.frame is not None and sample.index >= first and sample.index % interval == 0:
-                waiting.append(make_keyframe(sample.index, sample.frame, short_side_px=keyframe_short_side_px))
+                waiting.append(
+                    make_keyframe(sample.index, sample.frame, short_side_px=keyframe_short_side_px, covered=covered)
+                )
             yield sample
 
     for windows in tracker.track(watched(), grid):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from laps.errors import InputError, LapsError, MediaError
+from laps.forgotten import Forgotten
 from laps.tables import RAW_VIDEO
 from laps.timegrid import (
     NS_PER_S,
@@ -335,16 +336,17 @@ def describe_hour(
     open: Opener,
     *,
     until_ns: int | None = None,
+    forgotten: Sequence[Forgotten] = (),
 ) -> list[dict[str, Any]]:
     """Rows of the table `raw_video`: what covers a camera hour, its pre-roll and the frame shown there.
 
     The range begins where the frame of the first pre-roll sample may lie, and ends with the hour, or at ``until_ns``
-    while the hour is still running.
+    while the hour is still running. Footage of times that were forgotten is not used.
     """
     first, _ = grid.hour_samples(hour.start_ns)
     start_ns = grid.time_ns(first - grid.preroll) - grid.max_age_ns
     stop_ns = hour.stop_ns if until_ns is None else min(hour.stop_ns, until_ns)
-    return describe_range(hour.camera, start_ns, stop_ns, grid, recordings, open)
+    return describe_range(hour.camera, start_ns, stop_ns, grid, recordings, open, forgotten=forgotten)
 
 
 def describe_range(
@@ -354,12 +356,14 @@ def describe_range(
     grid: SampleGrid,
     recordings: Sequence[Mapping[str, Any]],
     open: Opener,
+    *,
+    forgotten: Sequence[Forgotten] = (),
 ) -> list[dict[str, Any]]:
     """Rows of the table `raw_video` for ``[start_ns, stop_ns)``.
 
-    The rows with ``used`` and the gaps tile the range. Rows with the status ``overlap`` or ``corrupt`` and without
-    ``used`` lie over them and say what was not used and why. Which frame is used does not depend on the range asked
-    for. Packets are read, no pixels.
+    The rows with ``used``, the gaps and what was forgotten tile the range. Rows with the status ``overlap`` or
+    ``corrupt`` and without ``used`` lie over them and say what was not used and why. Which frame is used does not
+    depend on the range asked for. Packets are read, no pixels.
 
     Args:
         camera: recordings of other cameras are passed over.
@@ -368,6 +372,7 @@ def describe_range(
         grid: its ``max_age_s`` (at least two frame intervals) is the longest step between frames that is no gap.
         recordings: rows of the table `recordings`; superseded ones are passed over.
         open: opens a uri as a seekable binary file.
+        forgotten: times of the camera whose footage is not used.
 
     Raises:
         OSError: a URL cannot be read for another reason than that the file is gone. A network that is down must not
@@ -375,6 +380,7 @@ def describe_range(
     """
     rows: list[dict[str, Any]] = []
     footage: list[_Footage] = []
+    unused = [(*one.unused(grid.max_age_ns), one.why()) for one in sorted(forgotten) if one.camera == camera]
     mine = [
         row
         for row in recordings
@@ -413,22 +419,26 @@ def describe_range(
             )
             rows += _corrupt_rows(recording, begin_ns, claimed_ns or stop_ns, start_ns, stop_ns, reason)
             continue
-        one = _Footage(recording, begin_ns, claimed_ns, scan, grid.max_age_ns)
+        one = _Footage(recording, begin_ns, claimed_ns, scan, grid.max_age_ns, unused)
         if scan.problem and not scan.truncated:
             unread_ns, reason = one.end_ns(low), f"{one.uri}: {scan.problem}"
             rows += _corrupt_rows(recording, unread_ns, claimed_ns or stop_ns, start_ns, stop_ns, reason)
         footage.append(one)
     runs = _assign(footage)
     used = sorted((run for run in runs if run.instead is None), key=lambda run: run.first_ns)
-    rows += _used_rows(camera, used, footage, start_ns, stop_ns, grid)
+    rows += _used_rows(camera, used, footage, start_ns, stop_ns, grid, unused)
     for run in runs:
         if run.instead is not None:
             rows += _overlap_rows(run, start_ns, stop_ns)
     return sorted(rows, key=lambda row: tuple(row[name] for name in RAW_VIDEO.key))
 
 
+# Start and end of a time whose frames are not used, and why.
+_Unused = tuple[int, int, str]
+
+
 class _Footage:
-    """One recording's frames in and around a range."""
+    """One recording's frames in and around a range, without those that were forgotten."""
 
     def __init__(
         self,
@@ -437,17 +447,24 @@ class _Footage:
         claimed_ns: int | None,
         scan: FrameScan,
         max_age_ns: int,
+        unused: Sequence[_Unused] = (),
     ) -> None:
         self.recording = recording
         self.uri: str = recording["uri"]
         self.begin_ns = begin_ns
         self.claimed_ns = claimed_ns
         self.scan = scan
-        self.times_ns = scan.times_ns + begin_ns
-        self.interval_ns = _interval_ns(scan.info.nominal_fps, self.times_ns)
+        all_ns = scan.times_ns + begin_ns
+        self.interval_ns = _interval_ns(scan.info.nominal_fps, all_ns)
         self.longest_step_ns = max(max_age_ns, 2 * self.interval_ns)
-        breaks = np.flatnonzero(np.diff(self.times_ns) > self.longest_step_ns) + 1
-        sections = np.split(self.times_ns, breaks) if self.times_ns.size else []
+        self.times_ns = all_ns
+        for start, stop, _ in unused:
+            self.times_ns = self.times_ns[(self.times_ns < start) | (self.times_ns >= stop)]
+        # Where neighbouring frames do not belong together: bool [n - 1].
+        self.breaks = np.diff(self.times_ns) > self.longest_step_ns
+        for start, _, _ in unused:
+            self.breaks |= (self.times_ns[:-1] < start) & (self.times_ns[1:] >= start)
+        sections = np.split(self.times_ns, np.flatnonzero(self.breaks) + 1) if self.times_ns.size else []
         self.sections = [(int(times[0]), int(times[-1])) for times in sections]
 
     def end_ns(self, otherwise: int) -> int:
@@ -479,7 +496,7 @@ def _assign(footage: Sequence[_Footage]) -> list[_Run]:
         if not times.size:
             continue
         covered = np.zeros(times.size, dtype=bool)
-        cut = np.diff(times) > one.longest_step_ns
+        cut = one.breaks.copy()
         for earlier in footage[:place]:
             for first, last in earlier.sections:
                 covered |= (times >= first) & (times <= last)
@@ -505,11 +522,16 @@ def _used_rows(
     start_ns: int,
     stop_ns: int,
     grid: SampleGrid,
+    unused: Sequence[_Unused],
 ) -> list[dict[str, Any]]:
-    """Rows that tile the range: footage that is used, and gaps."""
+    """Rows that tile the range: footage that is used, what was forgotten, and gaps."""
     rows: list[dict[str, Any]] = []
     reached = start_ns
     before: _Run | None = None
+
+    def fill(begin: int, end: int, after: _Run | None) -> Iterator[dict[str, Any]]:
+        yield from _unused_rows(camera, begin, end, before, after, footage, unused)
+
     for place, run in enumerate(used):
         one = run.footage
         following = used[place + 1].first_ns if place + 1 < len(used) else None
@@ -518,6 +540,7 @@ def _used_rows(
             end = following
         elif stop_ns - _ROUNDING_NS < end < stop_ns:
             end = stop_ns
+        end = min([end, *(start for start, _, _ in unused if start > run.last_ns)])
         # A slow camera's frame may be shown at the first sample although it is older than the range.
         oldest = start_ns - max(0, one.longest_step_ns - grid.max_age_ns)
         times = run.times_ns[(run.times_ns >= oldest) & (run.times_ns < stop_ns)]
@@ -525,11 +548,15 @@ def _used_rows(
         if not times.size or end <= start_ns:
             continue
         previous = used[place - 1] if place else None
-        adjoins = previous is not None and run.first_ns - previous.last_ns <= previous.footage.longest_step_ns
+        adjoins = (
+            previous is not None
+            and run.first_ns - previous.last_ns <= previous.footage.longest_step_ns
+            and not any(previous.last_ns < start <= run.first_ns for start, _, _ in unused)
+        )
         footage_before = run.first_ns < start_ns or (adjoins and previous is not None and previous.last_ns < start_ns)
         begin = start_ns if footage_before else run.first_ns
         if begin > reached:
-            rows.append(_gap_row(camera, reached, begin, before, run, footage))
+            rows += fill(reached, begin, run)
         ends_here = bool(one.times_ns.size) and run.last_ns == int(one.times_ns[-1]) and run.last_ns < stop_ns
         reasons = []
         if not one.scan.info.exact_times:
@@ -541,8 +568,33 @@ def _used_rows(
         rows.append(_row(run, times, begin, end, status=status, used=True, reason="; ".join(reasons) or None))
         reached, before = end, run
     if reached < stop_ns:
-        rows.append(_gap_row(camera, reached, stop_ns, before, None, footage))
+        rows += fill(reached, stop_ns, None)
     return rows
+
+
+def _unused_rows(
+    camera: str,
+    begin: int,
+    end: int,
+    before: _Run | None,
+    after: _Run | None,
+    footage: Sequence[_Footage],
+    unused: Sequence[_Unused],
+) -> Iterator[dict[str, Any]]:
+    """Rows for a time without footage that is used: what was forgotten of it, and gaps."""
+    reached = begin
+    for start, stop, why in unused:
+        start, stop = max(start, reached), min(stop, end)
+        if start >= stop:
+            continue
+        if after is not None and end - stop < after.footage.interval_ns:
+            stop = end  # until the next frame
+        if reached < start:
+            yield _gap_row(camera, reached, start, before, after, footage)
+        yield _blank(camera, start, stop, status="forgotten", reason=why)
+        reached = stop
+    if reached < end:
+        yield _gap_row(camera, reached, end, before, after, footage)
 
 
 def _overlap_rows(run: _Run, start_ns: int, stop_ns: int) -> list[dict[str, Any]]:

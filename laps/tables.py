@@ -257,6 +257,19 @@ CAMERAS = Table(
             "When ignore_regions last changed, UTC: latent streams that are older were made with others.",
             nullable=True,
         ),
+        Column(
+            "blur_regions",
+            "list<float64>",
+            "Parts of the picture that nobody may see (laps camera set --blur), written like ignore_regions: grey in "
+            "keyframes and clips, and so in report and exports.",
+            nullable=True,
+        ),
+        Column(
+            "blur_regions_set_at",
+            "timestamp",
+            "When blur_regions last changed, UTC: keyframes and clips that are older were made with others.",
+            nullable=True,
+        ),
         Column("updated_at", "timestamp", "When the row was last written, UTC."),
     ),
 )
@@ -276,8 +289,9 @@ RAW_VIDEO = Table(
             "status",
             "string",
             "ok; truncated (the file ends before its container claims); corrupt (cannot be read here); overlap "
-            "(another recording covers the range and is used instead); gap (no footage).",
-            values=("ok", "truncated", "corrupt", "overlap", "gap"),
+            "(another recording covers the range and is used instead); gap (no footage); forgotten (laps forget: "
+            "footage there is never used).",
+            values=("ok", "truncated", "corrupt", "overlap", "gap", "forgotten"),
         ),
         Column("used", "bool", "Whether later stages take frames from this range."),
         Column("reason", "string", "What is wrong, and which file is used instead.", nullable=True),
@@ -310,6 +324,24 @@ RAW_VIDEO = Table(
         Column("rotation_deg", "int32", "Rotation that a player applies.", unit="degrees", nullable=True),
         Column("size_bytes", "int64", "Size of the file.", unit="bytes", nullable=True),
         Column("etag", "string", "Change marker of the file when it was read.", nullable=True),
+    ),
+)
+
+FORGOTTEN = Table(
+    name="forgotten",
+    description=(
+        "Times of cameras that were forgotten (`laps forget`): all that was made of them was removed, and footage in "
+        "them is never used again. One row for each time."
+    ),
+    key=("camera", "start_time", "end_time"),
+    partitioned="camera",
+    mend="Delete the file and forget the time again (laps forget), or what was filmed then may be used again.",
+    columns=(
+        Column("camera", "string", "Camera whose time was forgotten."),
+        Column("start_time", "timestamp", "Start, UTC."),
+        Column("end_time", "timestamp", "End, UTC (exclusive)."),
+        Column("reason", "string", "Why, in the words of whoever did it.", nullable=True),
+        Column("forgotten_at", "timestamp", "When it was first forgotten, UTC."),
     ),
 )
 
@@ -713,6 +745,7 @@ TABLES: dict[str, Table] = {
     for table in (
         RECORDINGS,
         CAMERAS,
+        FORGOTTEN,
         RAW_VIDEO,
         KEYPOINT_TRACKS,
         KEYFRAMES,

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 # The newest runs that are looked at: about two weeks of two cameras for ten hours a day.
 _RUNS = 1000
+_STEPS = {
+    "described": RAW_VIDEO,
+    "tracked": KEYPOINT_TRACKS,
+    "encoded": LATENT_STREAM,
+    "clustered": CLUSTER_ASSIGNMENTS,
+}
 
 
 @dataclass
@@ -32,6 +38,7 @@ class HourState:
         hour: the hour.
         covered: share of the hour with footage, 0 to 1; None before it was described.
         lacking: steps that were not made yet: described, tracked, encoded, clustered.
+        removed: steps whose tables were removed because they were over age (laps retention), or that need such.
         stale: everything is there, but older than what it is made from.
         run: state of its latest run, where that is not the past of a complete hour: queued, running, or why it failed.
     """
@@ -39,6 +46,7 @@ class HourState:
     hour: CameraHour
     covered: float | None = None
     lacking: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
     stale: bool = False
     run: str = ""
 
@@ -53,6 +61,7 @@ class HourState:
             "covered": self.covered,
             "complete": self.complete,
             "lacking": self.lacking,
+            "removed": self.removed,
             "stale": self.stale,
             "run": self.run or None,
         }
@@ -74,16 +83,20 @@ def hour_states(store: Store, hours: Sequence[CameraHour], release_name: str = "
         "encoded": set(store.partitions(LATENT_STREAM, release.tokenizer)) if release and release.tokenizer else set(),
         "clustered": set(store.partitions(CLUSTER_ASSIGNMENTS, release.name)) if release else set(),
     }
-    states = [HourState(hour, lacking=[name for name in done if hour not in done[name]]) for hour in hours]
+    registered = registrations(Recordings(store), {hour.camera for hour in hours})
+    due = OutOfDate(store, release_name, registered)
+    states = []
+    for hour in hours:
+        absent = [name for name in done if hour not in done[name]]
+        lacking = [name for name in absent if due.can_be_made(_STEPS[name], hour)]
+        states.append(HourState(hour, lacking=lacking, removed=[name for name in absent if name not in lacking]))
     made = [state for state in states if not state.lacking]
     if made:
-        registered = registrations(Recordings(store), {state.hour.camera for state in made})
-        due = OutOfDate(store, release_name, registered)
         stale = {hour for stage in (OBSERVE, SEGMENT) for hour in due.hours(stage, [state.hour for state in made])}
         for state in made:
             state.stale = state.hour in stale
     for state in states:
-        if "described" not in state.lacking:
+        if state.hour in done["described"]:
             state.covered = footage_share(store, state.hour)
     return states
 

@@ -15,6 +15,9 @@ from laps.tables import CAMERAS
 from laps.timegrid import check_camera
 from resources.store import PART, Store, rows_table
 
+# The two kinds of regions of a picture, by the names of their columns.
+IGNORE, BLUR = "ignore_regions", "blur_regions"
+
 
 class Cameras:
     """Read and write the table ``cameras``.
@@ -35,15 +38,20 @@ class Cameras:
         row = self._row(camera)
         return Camera(camera) if row is None else _camera(row)
 
-    def regions_set_at(self, camera: str) -> datetime | None:
-        """When the camera's regions to ignore last changed, UTC; None where it never had any."""
-        return _regions_set_at(self._row(camera))
+    def regions_set_at(self, camera: str, kind: str = IGNORE) -> datetime | None:
+        """When the camera's regions of a kind last changed, UTC; None where it never had any."""
+        return _regions_set_at(self._row(camera), kind)
 
     def write(self, camera: Camera) -> None:
         """Store what is known of a camera, in place of what was."""
         now = datetime.now(UTC)
         before = self._row(camera.name)
-        same_regions = camera.ignore_regions == (_camera(before).ignore_regions if before else ())
+        former = _camera(before) if before else Camera(camera.name)
+
+        def set_at(kind: str) -> datetime | None:
+            same = getattr(camera, kind) == getattr(former, kind)
+            return _regions_set_at(before, kind) if same else now
+
         row = {
             "camera": camera.name,
             "site": camera.site,
@@ -51,7 +59,9 @@ class Cameras:
             "time_zone": camera.time_zone,
             "shifts": [str(shift) for shift in camera.shifts],
             "ignore_regions": [share for region in camera.ignore_regions for share in region],
-            "ignore_regions_set_at": _regions_set_at(before) if same_regions else now,
+            "ignore_regions_set_at": set_at(IGNORE),
+            "blur_regions": [share for region in camera.blur_regions for share in region],
+            "blur_regions_set_at": set_at(BLUR),
             "updated_at": now,
         }
         self.store.write_table(CAMERAS, self.path(camera.name), rows_table(CAMERAS, [row]))
@@ -69,20 +79,24 @@ class Cameras:
         return dict(row)
 
 
-def _regions_set_at(row: dict[str, Any] | None) -> datetime | None:
+def _regions_set_at(row: dict[str, Any] | None, kind: str) -> datetime | None:
     """Of a row; one that is older than this column may have got its regions whenever it was written."""
     if row is None:
         return None
-    return row["ignore_regions_set_at"] or (row["updated_at"] if row["ignore_regions"] else None)
+    return row[f"{kind}_set_at"] or (row["updated_at"] if row[kind] else None)
+
+
+def _regions(shares: list[float] | None) -> tuple[tuple[float, float, float, float], ...]:
+    return tuple(zip(*[iter(shares or [])] * 4, strict=True))
 
 
 def _camera(row: dict[str, Any]) -> Camera:
-    shares = row["ignore_regions"] or []
     return Camera(
         name=row["camera"],
         site=row["site"],
         station=row["station"],
         time_zone=row["time_zone"],
         shifts=tuple(parse_shift(shift) for shift in row["shifts"] or ()),
-        ignore_regions=tuple(zip(*[iter(shares)] * 4, strict=True)),
+        ignore_regions=_regions(row[IGNORE]),
+        blur_regions=_regions(row[BLUR]),
     )

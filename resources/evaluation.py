@@ -21,8 +21,10 @@ from laps.evaluation import (
     recording_duration_s,
     true_labels,
 )
+from laps.forgotten import holds_forgotten
 from laps.tables import CLUSTER_ASSIGNMENTS
 from laps.timegrid import NS_PER_S, from_datetime, hours_between
+from resources.forgotten import ForgottenTimes
 from resources.models import CALIBRATION, CLUSTER_MODEL, TOKENIZER, Release
 from resources.recordings import Recordings, open_uri, unreadable
 from resources.reporting import calibrations
@@ -104,8 +106,8 @@ def read_truth(uri: str) -> Document | None:
 def gather(store: Store, recordings: Recordings, release: Release) -> Gathered:
     """Every registered recording with truth, beside what a release says about it.
 
-    A recording whose hours are not all cut by the release's models, or whose truth cannot be used, is left out with
-    the reason.
+    A recording whose hours are not all cut by the release's models, of which a part was forgotten, or whose truth
+    cannot be used, is left out with the reason.
 
     Args:
         store: the store.
@@ -115,6 +117,7 @@ def gather(store: Store, recordings: Recordings, release: Release) -> Gathered:
     found = Gathered([], {})
     trained_on = _trained_on(store, release)
     spans = _calibrated_ns(store, release)
+    forgotten = ForgottenTimes(store)
     for camera in recordings.cameras():
         for row in recordings.of_camera(camera):
             if row["status"] != "ok":
@@ -123,12 +126,21 @@ def gather(store: Store, recordings: Recordings, release: Release) -> Gathered:
                 truth = read_truth(row["uri"])
                 if truth is None:
                     continue
+                if holds_forgotten(*_span_ns(row), forgotten.of_camera(camera)):
+                    found.left_out[row["uri"]] = "a part of it was forgotten (laps forget)"
+                    continue
                 one = _labelled(store, release, row, truth, spans.get(camera, []), trained_on)
             except (InputError, NotProcessedError, ModelMismatchError) as error:
                 found.left_out[row["uri"]] = str(error)
                 continue
             found.recordings.append(one)
     return found
+
+
+def _span_ns(row: dict[str, Any]) -> tuple[int, int]:
+    """Start and end of a registered recording."""
+    start_ns, end_ns = from_datetime(row["start_time"]), from_datetime(row["end_time"])
+    return start_ns, max(end_ns, start_ns + 1)
 
 
 def _trained_on(store: Store, release: Release) -> list[str] | None:

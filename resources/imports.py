@@ -6,7 +6,7 @@ others of the same video and kind takes the place of what was there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from laps.errors import InputError
 from laps.tables import IMPORTED_ENERGY, IMPORTED_SEGMENTS, Table
 from laps.timegrid import NS_PER_S, check_camera, from_datetime
+from resources.forgotten import ForgottenTimes
 from resources.recordings import Recordings
 from resources.store import Store, rows_table
 
 if TYPE_CHECKING:
+    from laps.forgotten import Forgotten
     from laps.reference_import import Place, Rows, Work
 
 
@@ -81,16 +83,19 @@ def import_work(
     if video is not None:
         works = [replace(works[0], video=video)]
     registered = [row for row in Recordings(store).of_camera(camera) if row["status"] == "ok"]
+    times = ForgottenTimes(store).of_camera(camera)
     parts: list[tuple[Table, str, str, Rows]] = []
     for work in works:
         place = _place(work, registered, camera, start_ns, work.rates(stride, target_fps))
         segments = segment_rows(work, place)
         if segments is not None:
+            segments, left_out = _without(segments, times)
             with_codes = sum(row["codes"] is not None for row in segments.rows)
-            what = f"{len(segments.rows)} segments, {with_codes} of them with codes"
+            what = f"{len(segments.rows)} segments, {with_codes} of them with codes{left_out}"
             parts.append((IMPORTED_SEGMENTS, work.video, what, segments))
-        for curve, energy in zip(work.curves, energy_rows(work, place), strict=True):
-            what = f"{len(energy.rows)} windows of energy ({curve.source}, {curve.mode})"
+        for curve, made in zip(work.curves, energy_rows(work, place), strict=True):
+            energy, left_out = _without(made, times)
+            what = f"{len(energy.rows)} windows of energy ({curve.source}, {curve.mode}){left_out}"
             parts.append((IMPORTED_ENERGY, work.video, what, energy))
     tables = [rows_table(table, made.rows) for table, _, _, made in parts]
     for (table, *_), rows in zip(parts, tables, strict=True):
@@ -99,6 +104,18 @@ def import_work(
         Imported(table, video, what, rows.num_rows, _write(store, table, camera, made, rows))
         for (table, video, what, made), rows in zip(parts, tables, strict=True)
     ]
+
+
+def _without(made: Rows, times: Sequence[Forgotten]) -> tuple[Rows, str]:
+    """The rows of times that were not forgotten, and in words how many others there were."""
+    kept = []
+    for row in made.rows:
+        start = from_datetime(row["start_time"] if "start_time" in row else row["time"])
+        stop = from_datetime(row["end_time"]) if "end_time" in row else start + 1
+        if not any(time.touches(start, stop) for time in times):
+            kept.append(row)
+    gone = len(made.rows) - len(kept)
+    return replace(made, rows=kept), f"; {gone} of times that were forgotten are left out" if gone else ""
 
 
 def _write(store: Store, table: Table, camera: str, made: Rows, rows: Any) -> str:

@@ -28,6 +28,7 @@ from resources.models import (
     Release,
 )
 from resources.recordings import Recordings
+from resources.retention import Retention
 from resources.segments import read_rows_of, read_segments
 from resources.settings import store_grid
 from resources.store import Store, rows_table
@@ -55,6 +56,7 @@ class HourClusters:
         durations_s: float64 [n].
         seen: int64 [m], rows of `visual_features` that hold a descriptor.
         seen_labels: int64 [m], clusters of these rows.
+        embedded: whether there are embeddings: like features they may have been removed because they were over age.
     """
 
     hour: CameraHour
@@ -62,6 +64,7 @@ class HourClusters:
     durations_s: np.ndarray
     seen: np.ndarray
     seen_labels: np.ndarray
+    embedded: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,10 @@ def survey(store: Store, release: Release) -> Survey:
     """Look at every hour of a release that has primitives, without reading embeddings and features.
 
     An hour of which a later table is missing, was made by other models or from an earlier cut is left out with the
-    reason: one hour that failed must not keep the others from being reported.
+    reason: one hour that failed must not keep the others from being reported. A table that was removed because it was
+    over age is no reason: the hour's primitives are counted, and have no part in what needs that table.
     """
+    kept = Retention.of(store)
     expected = {
         SEGMENT_EMBEDDINGS: embedding_models(release),
         CLUSTER_ASSIGNMENTS: {"cluster_model_id": release.require(CLUSTER_MODEL)},
@@ -112,12 +117,15 @@ def survey(store: Store, release: Release) -> Survey:
     hours: list[HourClusters] = []
     left_out: dict[str, str] = {}
     for hour in store.partitions(SEGMENTS, release.name):
-        missing = [table.name for table in expected if hour not in present[table]]
+        there = {table: ids for table, ids in expected.items() if hour in present[table]}
+        missing = [table.name for table in expected if table not in there and not kept.is_over_age(table, hour)]
+        if CLUSTER_ASSIGNMENTS not in there and not missing:  # about to go with the primitives
+            continue
         if missing:
             left_out[hour.key] = f"has no {', '.join(missing)}"
             continue
         try:
-            hours.append(_hour_clusters(store, release, hour, expected))
+            hours.append(_hour_clusters(store, release, hour, there))
         except (ModelMismatchError, NotProcessedError) as error:
             left_out[hour.key] = error.what
     return Survey(hours, left_out)
@@ -134,18 +142,22 @@ def _hour_clusters(
     def rows_of(table: Table, *columns: str) -> pa.Table:
         return read_rows_of(cut, store, hour, release, table, expected[table], columns=list(columns))
 
-    rows_of(SEGMENT_EMBEDDINGS)
+    if SEGMENT_EMBEDDINGS in expected:
+        rows_of(SEGMENT_EMBEDDINGS)
     assigned = rows_of(CLUSTER_ASSIGNMENTS, "cluster_id")
-    described = rows_of(VISUAL_FEATURES, "status")
     clusters = dict(zip(assigned["segment_id"].to_pylist(), assigned["cluster_id"].to_pylist(), strict=True))
-    seen = np.flatnonzero(pc.equal(described["status"], "ok").to_numpy())
-    shown = described["segment_id"].take(seen).to_pylist()
+    seen, shown = np.zeros(0, np.int64), []
+    if VISUAL_FEATURES in expected:
+        described = rows_of(VISUAL_FEATURES, "status")
+        seen = np.flatnonzero(pc.equal(described["status"], "ok").to_numpy())
+        shown = described["segment_id"].take(seen).to_pylist()
     return HourClusters(
         hour=hour,
         labels=np.array([clusters[one] for one in cut["segment_id"].to_pylist()], np.int64),
         durations_s=cut["duration_s"].to_numpy(),
         seen=seen,
         seen_labels=np.array([clusters[one] for one in shown], np.int64),
+        embedded=SEGMENT_EMBEDDINGS in expected,
     )
 
 
@@ -162,11 +174,16 @@ def calibrations(store: Store, release: Release) -> dict[str, Calibration]:
 
 
 def missing_hours(store: Store, release: Release) -> list[CameraHour]:
-    """Recorded hours that are over and have no clusters in a release, in order."""
+    """Recorded hours that are over and have no clusters in a release, in order; not those that are over age."""
     recordings = Recordings(store)
     have = set(store.partitions(CLUSTER_ASSIGNMENTS, release.name))
     recorded = [hour for camera in recordings.cameras() for hour in recordings.hours(camera)]
-    return [hour for hour in recorded if hour not in have and hour.stop_ns <= now_ns()]
+    kept = Retention.of(store)
+    return [
+        hour
+        for hour in recorded
+        if hour not in have and hour.stop_ns <= now_ns() and not kept.is_over_age(CLUSTER_ASSIGNMENTS, hour)
+    ]
 
 
 def coherence(
@@ -236,7 +253,7 @@ def separation(store: Store, release: Release, surveyed: Survey, *, seed: int) -
     from laps.clustering import ClusterModel, quality
 
     model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.require(CLUSTER_MODEL)))
-    hours = [part.hour for part in surveyed.hours]
+    hours = [part.hour for part in surveyed.hours if part.embedded]
     embeddings = read_embeddings(store, release, hours, at_most=MAP_PRIMITIVES, seed=seed).embeddings
     return quality(model, embeddings, seed=seed), len(embeddings)
 
@@ -354,7 +371,8 @@ def _map_points(store: Store, release: Release, surveyed: Survey | None) -> list
     if None in (release.tokenizer, release.embedder, release.encoder, release.cluster_model):
         return []
     surveyed = surveyed or survey(store, release)
-    sample = read_embeddings(store, release, [part.hour for part in surveyed.hours], at_most=MAP_PRIMITIVES)
+    hours = [part.hour for part in surveyed.hours if part.embedded]
+    sample = read_embeddings(store, release, hours, at_most=MAP_PRIMITIVES)
     if not sample.segment_ids:
         return []
     model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.require(CLUSTER_MODEL)))

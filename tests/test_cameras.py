@@ -153,6 +153,8 @@ def test_what_is_set_is_listed_and_in_the_catalog(store):
         "time_zone": "Europe/Berlin",
         "shifts": ["early=06:00-14:00@Mon-Fri", "night=22:00-06:00"],
         "ignore_regions": [0.8, 0.0, 1.0, 0.1],
+        "blur_regions": [],
+        "blur_regions_set_at": None,
     }
 
 

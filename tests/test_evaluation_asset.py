@@ -15,12 +15,14 @@ from laps.calibration import Calibration, Diagnostics
 from laps.detector import DetectorTimes
 from laps.errors import InputError
 from laps.evaluation import evaluate
+from laps.forgotten import Forgotten
 from laps.tables import CLUSTER_ASSIGNMENTS, EVALUATION, RECORDINGS, SEGMENTS
 from laps.timegrid import NS_PER_S, CameraHour, SampleGrid, parse_utc, to_datetime
 from laps_dagster.definitions import defs
 from resources.catalog import open_catalog
 from resources.configured import RecordingsResource, StoreResource
 from resources.evaluation import read_truth, truth_uri
+from resources.forgotten import ForgottenTimes
 from resources.models import CALIBRATION, CALIBRATION_FILE, CLUSTER_MODEL, EMBEDDER, ENCODER, TOKENIZER, ModelRegistry
 from resources.recordings import Recordings
 from resources.release import ReleaseResource
@@ -258,9 +260,13 @@ def test_one_unusable_truth_does_not_keep_the_others_from_being_scored(store: St
     broken = register(store, tmp_path, "2026-01-05T08:30:00Z", truth="{")
     backwards = register(store, tmp_path, "2026-01-05T08:40:00Z", truth=marked([(5.0, 1.0)]))
     foreign = register(store, tmp_path, "2026-01-05T10:10:00Z", truth=marked())
+    forgotten = register(store, tmp_path, "2026-01-05T11:10:00Z", truth=marked())
+    asked_ns = parse_utc("2026-01-05T11:10:01Z")
+    ForgottenTimes(store).put(Forgotten("cam1", asked_ns, asked_ns + 1_000_000_000))
     cut(store, EIGHT, start, ACTIONS, clusters=False)
     rows, metadata = materialize(store, tmp_path)
-    assert set(metadata["left_out"]) == {broken, backwards, foreign}
+    assert set(metadata["left_out"]) == {broken, backwards, foreign, forgotten}
+    assert "was forgotten" in metadata["left_out"][forgotten]
     assert "no JSON" in metadata["left_out"][broken]
     assert "does not end after it starts" in metadata["left_out"][backwards]
     assert "Materialize segments for cam1|2026-01-05-10:00" in metadata["left_out"][foreign]

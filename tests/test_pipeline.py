@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from laps.calibration import Calibration
 from laps.cameras import Camera
 from laps.consistency import RULES
 from laps.errors import InputError, NotProcessedError
+from laps.forgotten import Forgotten
 from laps.latent import LatentStream
 from laps.segments import detections
 from laps.simulation import SCENARIOS, record
@@ -38,6 +40,7 @@ from resources.cameras import Cameras
 from resources.catalog import open_catalog
 from resources.comparison import compare, earlier_numbers, kept
 from resources.configured import StoreResource
+from resources.forget import plan, remove
 from resources.hours import read_previous
 from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry
 from resources.recordings import Recordings
@@ -456,3 +459,49 @@ def test_a_late_recording_makes_its_hours_out_of_date_and_nothing_else(
     assert after.num_rows > before.num_rows
     assert after.slice(0, before.num_rows).equals(before), "what was there before stays as it was"
     assert missing() == ["publish"]
+
+
+def test_a_time_that_was_forgotten_stays_away_and_the_rest_comes_back(
+    processed: Backfill, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a recording across the hour: through the whole graph, and a second backfill finds nothing to do."""
+    shutil.copytree(store.root, tmp_path / "store")
+    monkeypatch.setenv("LAPS_STORE", str(tmp_path / "store"))
+    copy = Store()
+    release = ModelRegistry(copy).to_read()
+    before = _primitives(copy, release.name)
+    start_ns, stop_ns = START + 20 * NS_PER_S, START + 50 * NS_PER_S
+    reports = copy.files("reports", ".html")
+    list(remove(copy, plan(copy, Forgotten("cam1", start_ns, stop_ns))))
+    assert not set(reports) & set(copy.files("reports", ".html"))
+
+    def backfill() -> Backfill:
+        hours = select_hours(Recordings(copy), ["cam1"], None, None)
+        return Backfill(copy, hours, Options(only_missing=True, workers=2), Progress(report=lambda line: None))
+
+    made = backfill()
+    made.run()
+    assert not made.progress.failures
+    assert copy.files("reports", f"release={release.name}/report.html")
+    after = _primitives(copy, release.name)
+    # An hour's end lies within the range's reach, so both hours were made again.
+    assert after and all(end_ns <= start_ns or begin_ns >= stop_ns for begin_ns, end_ns in after)
+    sure_ns = 3 * NS_PER_S  # beside the time primitives may end or begin elsewhere
+    assert {one for one in before if one[1] < start_ns - sure_ns} == {
+        one for one in after if one[1] < start_ns - sure_ns
+    }
+    late_ns = stop_ns + 45 * NS_PER_S  # what the detector remembers
+    assert {one for one in before if one[0] > late_ns} == {one for one in after if one[0] > late_ns}
+    for hour in (FIRST, SECOND):
+        for path in copy.read_partition(tables.CLIPS, CameraHour.parse(f"cam1|{hour}"), release.name).to_pylist():
+            assert path["status"] == "ok"
+    assert backfill().plan() == {}
+
+
+def _primitives(store: Store, release: str) -> set[tuple[int, int]]:
+    """Start and end of the primitives of cam1, nanoseconds since the epoch."""
+    return {
+        (from_datetime(row["start_time"]), from_datetime(row["end_time"]))
+        for hour in (FIRST, SECOND, THIRD)
+        for row in store.read_partition(tables.SEGMENTS, CameraHour.parse(f"cam1|{hour}"), release).to_pylist()
+    }

@@ -396,6 +396,8 @@ def test_a_night_observes_cuts_and_publishes_in_this_order(instance: dg.DagsterI
     assert followed.tick() == ["publish"]
     assert followed.tick() == []
     end(instance, "publish")
+    assert followed.tick() == ["compact"]
+    end(instance, "compact")
     assert followed.tick() == []
     assert all(found.tags[NIGHT] == night for found in instance.get_runs() if found.job_name != "plan_night")
 
@@ -444,6 +446,8 @@ def test_a_night_makes_only_what_is_missing(instance: dg.DagsterInstance, follow
     end(instance, "segment", key(11))
     assert followed.tick() == ["publish"]
     end(instance, "publish")
+    assert followed.tick() == ["compact"]
+    end(instance, "compact")
     plan(instance)
     assert followed.tick() == ["publish"], "the report comes also when nothing was left to make"
 

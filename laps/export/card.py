@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from laps.export.items import SPLITS, ExportItem, Summary
-from laps.timegrid import format_utc
+from laps.timegrid import NS_PER_S, format_utc
 
 CARD_JSON, CARD_MARKDOWN, CHECKSUMS = "dataset_card.json", "README.md", "SHA256SUMS"
+_STRETCH_NS = 60 * NS_PER_S
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,25 @@ def _contents(summary: Summary) -> dict[str, Any]:
         "durations_s": _durations(items),
         "splits": {name: _durations([item for item in items if item.split == name]) for name in SPLITS},
         "cameras": dict(sorted(Counter(item.camera for item in items).items())),
+        "filmed": _filmed(items),
         "tasks": dict(sorted(Counter(item.task for item in items).items())),
     }
+
+
+def _filmed(items: Sequence[ExportItem]) -> dict[str, list[list[str]]]:
+    """For each camera the times that its primitives lie in, so that one can tell what shows a time that is forgotten.
+
+    Neighbours that are less than a minute apart make one: the list stays short.
+    """
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for item in sorted(items, key=lambda item: (item.camera, item.start_ns)):
+        before = spans.setdefault(item.camera, [])
+        if before and item.start_ns - before[-1][1] < _STRETCH_NS:
+            start_ns, end_ns = before.pop()
+            before.append((start_ns, max(end_ns, item.end_ns)))
+        else:
+            before.append((item.start_ns, item.end_ns))
+    return {camera: [[format_utc(start), format_utc(end)] for start, end in of] for camera, of in spans.items()}
 
 
 def _durations(items: Sequence[ExportItem]) -> dict[str, float | int]:

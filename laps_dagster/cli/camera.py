@@ -26,6 +26,9 @@ def camera() -> None:
 @click.option("--ignore-region", "regions", multiple=True, metavar="X0,Y0,X1,Y1",
               help="A part of the picture that is no work (a clock, a belt, a monitor), as shares of width and height "
               "from the top left corner. Points of the tracks that come into it do not count. Repeatable.")  # fmt: skip
+@click.option("--blur", "blurred", multiple=True, metavar="X0,Y0,X1,Y1",
+              help="A part of the picture that nobody may see (faces, a neighbour's place), written likewise. It is "
+              "grey in keyframes and clips, so in report and exports too. Tracks follow it. Repeatable.")  # fmt: skip
 def set_(
     name: str,
     site: str | None,
@@ -33,12 +36,13 @@ def set_(
     time_zone: str | None,
     shifts: tuple[str, ...],
     regions: tuple[str, ...],
+    blurred: tuple[str, ...],
 ) -> None:
     """Say something about the camera NAME; the rest stays as it was.
 
     Shifts and regions that are given take the place of all that there were. An empty value removes: --site "",
     --shift "". Views of the catalog then have local time and shift of the camera beside UTC. Regions count in hours
-    that are encoded from now on; `laps backfill --only missing` encodes and cuts again what was made with others.
+    that are made from now on; `laps backfill --only missing` makes again what was made with others.
     """
     from laps.cameras import parse_region, parse_shift
     from resources.cameras import Cameras
@@ -55,6 +59,8 @@ def set_(
         changes["shifts"] = tuple(parse_shift(text) for text in shifts if text.strip())
     if regions:
         changes["ignore_regions"] = tuple(parse_region(text) for text in regions if text.strip())
+    if blurred:
+        changes["blur_regions"] = tuple(parse_region(text) for text in blurred if text.strip())
     before = cameras.read(name)
     if not changes:
         raise click.UsageError("say something about the camera: see laps camera set --help")
@@ -67,6 +73,12 @@ def set_(
             f"its hours were encoded with other regions: `laps backfill --camera {name} --only missing` encodes and "
             "cuts them again, without decoding video. Thresholds stay those of the release; "
             "`laps backfill --new-release` finds new ones"
+        )
+    if known and after.blur_regions != before.blur_regions:
+        click.echo(
+            f"pictures that are there were made with other regions: `laps backfill --camera {name} --only missing` "
+            "makes keyframes and clips again from the video, and then the report. Data sets stay as they are, and so "
+            "do pictures whose video is gone: see docs/privacy.md"
         )
     if not known:
         click.echo(f"note: {name} has no recordings yet", err=True)
@@ -91,4 +103,10 @@ def list_() -> None:
         for shift in camera.shifts:
             click.echo(f"    shift          {shift}")
         for region in camera.ignore_regions:
-            click.echo(f"    ignore region  {','.join(f'{share:g}' for share in region)}")
+            click.echo(f"    ignore region  {_shares(region)}")
+        for region in camera.blur_regions:
+            click.echo(f"    blur           {_shares(region)}")
+
+
+def _shares(region: tuple[float, ...]) -> str:
+    return ",".join(f"{share:g}" for share in region)

@@ -11,10 +11,11 @@ from laps_dagster.cli.places import existing_store
 @click.option("--release", metavar="RELEASE", help="Release whose tables are compacted. Default: the current one.")
 @click.option("--all", "everything", is_flag=True, help="Write months again in which nothing changed, too.")
 def compact(release: str | None, everything: bool) -> None:
-    """Compact the catalog: one file for each view, camera and month instead of one for each hour.
+    """Write copies of the tables that answer queries quickly.
 
-    Answers are the same with and without, at any time; with it they come sooner. Only months in which something changed
-    are written. It may run beside everything else, and may be interrupted.
+    One file for each view, camera and month instead of one for each hour. Answers are the same with and without, at
+    any time; with it they come sooner. Only months in which something changed are written. It may run beside everything
+    else, and may be interrupted.
     """
     from tqdm import tqdm
 

@@ -27,6 +27,8 @@ COMMANDS = {
     "doctor": "laps_dagster.cli.doctor",
     "alarm": "laps_dagster.cli.alarm",
     "camera": "laps_dagster.cli.camera",
+    "forget": "laps_dagster.cli.forget",
+    "retention": "laps_dagster.cli.retention",
     "dev": "laps_dagster.cli.dev",
     "compact": "laps_dagster.cli.compact",
     "sql": "laps_dagster.cli.sql",

@@ -104,6 +104,7 @@ def _echo_camera(camera: str, states: list[HourState], every: bool) -> None:
             continue
         share = "" if state.covered is None else f"{100 * state.covered:.0f}%"
         said = f"not yet {', '.join(state.lacking)}" if state.lacking else "out of date" if state.stale else "complete"
+        said += f" (removed by age: {', '.join(state.removed)})" if state.removed else ""
         click.echo(f"  {state.hour.hour_key} UTC  {share:>4}  {said}" + (f"; {state.run}" if state.run else ""))
 
 

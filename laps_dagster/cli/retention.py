@@ -1,0 +1,63 @@
+"""``laps retention``: for how many days tables are kept, and removing what is older."""
+
+from __future__ import annotations
+
+import click
+
+from laps_dagster.cli.places import existing_store
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def retention(ctx: click.Context) -> None:
+    """Show or set for how many days tables are kept, and apply it.
+
+    What was removed for its age is not missing: neither `laps backfill --only missing` nor `laps status` nor a sensor
+    makes or reports it.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from resources.retention import KEPT, Retention
+
+    kept = Retention.of(existing_store())
+    for table in KEPT:
+        days = kept.days_of(table)
+        click.echo(f"{table.name:<20}  {'kept for ever' if days is None else f'{days} days'}")
+    click.echo("cluster_assignments go with segments; raw_video and recordings hold no pictures and stay")
+
+
+@retention.command("set")
+@click.argument("table")
+@click.argument("days", metavar="DAYS|forever")
+def set_(table: str, days: str) -> None:
+    """Keep TABLE for DAYS days; nothing is removed yet.
+
+    Days count from the end of the hour that a partition is of. Embeddings, features, clusters and clips of primitives
+    are kept no longer than segments.
+    """
+    from resources.retention import set_days
+
+    if days != "forever" and not days.isdecimal():
+        raise click.UsageError(f"{days!r} is no number of days: give one, or forever")
+    store = existing_store()
+    set_days(store, table, None if days == "forever" else int(days))
+    click.echo(
+        f"{table}: {days}{'' if days == 'forever' else ' days'}; `laps retention apply` and the nightly run remove "
+        "what is older"
+    )
+
+
+@retention.command("apply")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and do nothing.")
+def apply_(dry_run: bool) -> None:
+    """Remove what is older than its days.
+
+    Clips cannot be cut again, and tracks and keyframes not be made again, when the video is gone.
+    """
+    from resources.retention import apply
+
+    removed = apply(existing_store(), dry_run=dry_run)
+    for one in removed:
+        click.echo(f"{'would remove' if dry_run else 'removed'}  {one.table}: {one.hours:,} hours, {one.files:,} files")
+    if not removed:
+        click.echo("nothing is over age")

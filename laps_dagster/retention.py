@@ -1,0 +1,35 @@
+"""Keeping house: the job that removes what is over age, and its schedule."""
+
+import dagster as dg
+
+from laps_dagster.settings import night_zone, schedules_status
+from resources.configured import StoreResource
+
+# Before the night, so that its report and compacted copies are made without what went.
+_DAILY = "0 1 * * *"
+
+
+@dg.op(description="Remove what is older than its table is kept (laps retention).")
+def remove_over_age(context: dg.OpExecutionContext, store: StoreResource) -> dg.Output[None]:
+    from resources.retention import apply
+
+    removed = apply(store.open())
+    for one in removed:
+        context.log.info(f"removed {one.table}: {one.hours} hours, {one.files} files")
+    return dg.Output(None, metadata={one.table: one.hours for one in removed})
+
+
+@dg.job(description="Remove what is older than its table is kept (laps retention). Without days it removes nothing.")
+def apply_retention() -> None:
+    remove_over_age()
+
+
+retention = dg.ScheduleDefinition(
+    name="retention",
+    job=apply_retention,
+    cron_schedule=_DAILY,
+    execution_timezone=night_zone(),
+    default_status=schedules_status(),
+    description="Every day, before the night, what is older than its table is kept is removed. `laps retention set` "
+    "says how many days that is.",
+)
