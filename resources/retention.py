@@ -118,7 +118,7 @@ def over_age(store: Store, kept: Retention) -> Iterator[tuple[Table, dict[Camera
             continue
         found: dict[CameraHour, list[str]] = {}
         # What was set aside holds the same people as what was published.
-        for path in sorted([*store.files(table.name), *store.files(f"{QUARANTINE}/{table.name}")]):
+        for path in sorted([*store.modified(table.name), *store.modified(f"{QUARANTINE}/{table.name}")]):
             hour = hour_of(path)
             if hour is not None and kept.is_over_age(table, hour):
                 found.setdefault(hour, []).append(path)

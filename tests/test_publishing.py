@@ -12,14 +12,17 @@ from assets.checks import table_checks
 from assets.partitions import CAMERAS, camera_hours, multi_partition_key
 from laps.consistency import RULES
 from laps.errors import SchemaError
+from laps.forgotten import Forgotten
 from laps.tables import KEYPOINT_TRACKS, LATENT_STREAM, RAW_VIDEO, TABLES
 from laps.timegrid import CameraHour, SampleGrid, to_datetime
 from laps_dagster.coverage import hour_states
 from laps_dagster.stages import TRACK, OutOfDate
 from resources.catalog import open_catalog
 from resources.configured import StoreResource
+from resources.forget import plan, remove
 from resources.publishing import QUARANTINE, publish
 from resources.release import ReleaseResource
+from resources.retention import apply, set_days
 from resources.settings import store_settings
 from resources.store import Store, rows_table
 
@@ -142,6 +145,21 @@ def test_an_hour_whose_check_fails_counts_as_not_made(store: Store) -> None:
     assert connection.execute("select count(*) from raw_video").fetchall() == [(0,)]
     connection.close()
     assert store.exists(f"{QUARANTINE}/{store.partition_path(RAW_VIDEO, HOUR)}")
+
+
+def test_forgetting_and_retention_reach_what_was_set_aside(store: Store) -> None:
+    for table in ("keyframes", "raw_video"):
+        for camera in ("cam1", "cam2"):
+            hour = CameraHour(camera, HOUR.hour_ns)
+            store.write_bytes(f"{QUARANTINE}/{store.partition_path(TABLES[table], hour)}", b"rows")
+    set_days(store, "keyframes", 1)
+    apply(store)
+    assert [path.split("/")[1:3] for path in store.files(QUARANTINE)] == [
+        ["raw_video", "camera=cam1"],
+        ["raw_video", "camera=cam2"],
+    ]
+    list(remove(store, plan(store, Forgotten("cam1", HOUR.start_ns, HOUR.stop_ns))))
+    assert [path.split("/")[2] for path in store.files(QUARANTINE)] == ["camera=cam2"]
 
 
 def test_every_table_of_hours_has_a_rule() -> None:
