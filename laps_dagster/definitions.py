@@ -32,7 +32,7 @@ from laps_dagster.jobs import JOBS
 from laps_dagster.morning import look_at_night, morning, night
 from laps_dagster.nightly import later_stages, nightly, plan_night
 from laps_dagster.retention import apply_retention, retention
-from laps_dagster.sensors import known_datasets, landing_files, new_cameras
+from laps_dagster.sensors import known_datasets, landing_files, lost_runs, new_cameras
 from laps_dagster.weekly import fill_draft, weekly
 from resources.configured import default_resources
 
@@ -64,7 +64,7 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
         asset_checks=[*table_checks, *vital_checks, night],
         jobs=[*JOBS, plan_night, fill_draft, apply_retention, look_at_night],
         schedules=[nightly, weekly, retention, morning],
-        sensors=[new_cameras, known_datasets, landing_files, later_stages, alarms],
+        sensors=[new_cameras, known_datasets, lost_runs, landing_files, later_stages, alarms],
         resources={**default_resources(), **(resources or {})},
         executor=identified_process,
     )

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from laps_dagster import runs
@@ -17,6 +18,7 @@ from laps_dagster.cli.backfill import register_cameras
 from laps_dagster.instance import open_instance
 from laps_dagster.processes import identity, is_gone
 from laps_dagster.runs import Outcome, Runner, Task, execute
+from laps_dagster.sensors import lost_runs
 from resources.recordings import Recordings
 from resources.store import Store
 from tests.videos import write_video
@@ -76,14 +78,25 @@ def test_a_crash_ends_its_own_run_only_and_names_the_file(monkeypatch: pytest.Mo
         assert runner.run_all([Task("track", HOUR)])[0].ok
 
 
-def test_runs_that_a_killed_process_left_are_failed_at_the_next_start() -> None:
+def start_a_runner() -> None:
+    with Runner():
+        pass
+
+
+def evaluate_the_sensor() -> None:
+    with open_instance() as instance, dg.build_sensor_context(instance) as context:
+        skipped = lost_runs(context)
+    assert isinstance(skipped, dg.SkipReason) and "failed " in str(skipped.skip_message)
+
+
+@pytest.mark.parametrize("look", [start_a_runner, evaluate_the_sensor])
+def test_runs_that_a_killed_process_left_are_failed(look: Callable[[], None]) -> None:
     code = f"from tests.test_runs import *; crash_at_nine(Task('track', {HOUR!r}))"
     killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False)
     assert killed.returncode == -signal.SIGKILL
     with open_instance() as instance:
         assert [run.status.value for run in instance.get_runs()] == ["STARTED"]
-    with Runner():
-        pass
+    look()
     with open_instance() as instance:
         assert [run.status.value for run in instance.get_runs()] == ["FAILURE"]
         assert instance.event_log_storage.get_concurrency_info("decode").active_slot_count == 0
