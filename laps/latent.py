@@ -193,8 +193,8 @@ def encode_stream(
         first: first sample.
         stop: the sample after the last.
         covered: bool [stop - first], the sample lies inside footage.
-        min_visible_share: a window whose own steps show a smaller share of the points that it began with gives no
-            values. It begins with all of them but those in a region to ignore (:mod:`laps.regions`).
+        min_visible_share: a window whose own steps show a smaller share of the points that it shows at all gives no
+            values. It shows all of them but those in a region to ignore from its start (:mod:`laps.regions`).
 
     Raises:
         ModelMismatchError: windows of another tracker, number of points or rate than the tokenizer was
@@ -236,7 +236,7 @@ class _Encoder:
         steps, points = tokenizer.config.steps, tokenizer.config.points
         self.velocities = np.zeros((ENCODE_BATCH, steps, points, 2), np.float32)
         self.visible = np.zeros((ENCODE_BATCH, grid.stride, points), bool)
-        self.began_with = np.zeros(ENCODE_BATCH, np.int64)
+        self.shown = np.zeros(ENCODE_BATCH, np.int64)
         self.ends = np.full(ENCODE_BATCH, -1, np.int64)
         self.last_end = -1
         self.batch_number = -1
@@ -259,7 +259,7 @@ class _Encoder:
             here = numbers == number
             self.velocities[rows[here]] = velocities[here]
             self.visible[rows[here]] = visible[here]
-            self.began_with[rows[here]] = windows.visible[here, 0].sum(axis=-1)
+            self.shown[rows[here]] = windows.visible[here].any(axis=1).sum(axis=-1)
             self.ends[rows[here]] = windows.end_samples[here]
 
     def flush(self) -> None:
@@ -280,8 +280,8 @@ class _Encoder:
             "velocity_energy": mean_speed(self.velocities[:, -own:], self.visible),
             "prequantized_energy": _length(latents[:, -own:] - latents[:, -own - 1 : -1], self.metric),
         }
-        share = self.visible.sum(axis=(1, 2)) / np.maximum(self.began_with * own, 1)
-        seen = (share >= self.min_visible_share) & (self.began_with > 0)
+        share = self.visible.sum(axis=(1, 2)) / np.maximum(self.shown * own, 1)
+        seen = (share >= self.min_visible_share) & (self.shown > 0)
         for row in rows:
             start = int(self.ends[row]) - own + 1 - self.first
             inside = slice(max(0, start), min(self.stop - self.first, start + own))

@@ -18,6 +18,15 @@ Laps = Callable[..., tuple[int, str, str]]
 """The command ``laps`` with some arguments; returns exit code, standard output and standard error."""
 
 
+# Modules that take minutes. They come first, so that no process is left with one of them when the others are done.
+LONGEST = ("test_pipeline.py", "test_pipeline_s3.py", "test_kills.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest modules first, the others in the order of their names."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture
 def laps_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Laps:
     """Runs ``laps`` in this process; which store it works on is for the test to set."""

@@ -36,8 +36,8 @@ from resources.store import Store
 
 ROOT = Path(__file__).parent.parent
 CAMERAS = ("cam1", "cam2")
-START = parse_utc("2026-01-05T09:59:48Z")
-LENGTH_S = 24.0
+START = parse_utc("2026-01-05T09:59:52Z")
+LENGTH_S = 16.0
 SCENARIO = replace(SCENARIOS["clean"], seed=3, duration_s=LENGTH_S, width_px=320, height_px=180, fps=15.0)
 HOUR_TABLES = [table for table in tables.TABLES.values() if table.partitioned == "camera_hour"]
 PATIENCE_S = 900.0
@@ -115,11 +115,11 @@ class Scene:
             )
 
 
-def make_scene(folder: Path, cameras: tuple[str, ...] = CAMERAS) -> tuple[Scene, dict[str, str]]:
+def make_scene(folder: Path, cameras: tuple[str, ...] = CAMERAS, start_ns: int = START) -> tuple[Scene, dict[str, str]]:
     """A scene whose store has a release and no tables, and the tables that an undisturbed backfill makes in it."""
     scene = Scene(folder, folder / "landing", cameras)
     for view, camera in enumerate(cameras):
-        record(scene.landing, SCENARIO, camera=camera, view=view, start_ns=START)
+        record(scene.landing, SCENARIO, camera=camera, view=view, start_ns=start_ns)
     with scene.entered():
         store = scene.store
         store_settings(store)
@@ -194,7 +194,7 @@ def wait_until(reached: Callable[[], bool], what: str, patience_s: float = PATIE
         time.sleep(0.2)
 
 
-def kill_during_backfill(scene: Scene, rng: random.Random, kills: int, longest_s: float) -> int:
+def kill_during_backfill(scene: Scene, rng: random.Random, kills: int, longest_s: float, workers: int = 2) -> int:
     """Run ``laps backfill`` and kill processes of it; then run it to its end by the one command that it names.
 
     Args:
@@ -202,13 +202,14 @@ def kill_during_backfill(scene: Scene, rng: random.Random, kills: int, longest_s
         rng: chooses moments and victims.
         kills: how many times.
         longest_s: a kill comes within so many seconds of a command's start.
+        workers: of the command.
 
     Returns:
         how many of the kills met a process at work.
     """
     met = 0
     for _ in range(kills):
-        command = scene.laps("backfill", "--only", "missing", "--workers", "2")
+        command = scene.laps("backfill", "--only", "missing", "--workers", str(workers))
         with suppress(subprocess.TimeoutExpired):
             command.wait(rng.uniform(0.0, longest_s))
         alive = group_of(command)

@@ -21,9 +21,10 @@ from resources.models import ModelRegistry
 from resources.names import name_cluster
 from resources.object_storage import ObjectStorage, object_storage
 from resources.store import Store
+from tests.conftest import Laps
 from tests.export_store import ExportStore
 from tests.s3 import S3, s3, s3_server
-from tests.test_cli import Run, run
+from tests.test_cli import run
 
 __all__ = ["run", "s3", "s3_server"]
 
@@ -133,7 +134,7 @@ def test_aws_needs_no_endpoint_and_one_of_ones_own_loses_its_password(s3: S3, mo
     assert "hidden" not in said and "someone" not in said
 
 
-def test_the_command_writes_the_script(run: Run, made: ExportStore, tmp_path: Path) -> None:
+def test_the_command_writes_the_script(run: Laps, made: ExportStore, tmp_path: Path) -> None:
     file = tmp_path / "new folder" / "catalog.sql"
     code, out, _ = run("--store", made.store.root, "sql", "--release", made.release.name, "--script", file)
     assert (code, out) == (0, f"{file}: duckdb -init {file}\n")

@@ -95,7 +95,7 @@ def processed(store: Store, environment: Path) -> Backfill:
     backfill = Backfill(
         store,
         select_hours(recordings, [], None, None),
-        Options(preset="small", train_minutes=0.4, k=3, workers=2),
+        Options(preset="small", train_minutes=0.2, k=3, workers=2),
         Progress(report=lines.append),
     )
     backfill.run()
