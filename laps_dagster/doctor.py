@@ -63,14 +63,10 @@ def examine() -> Iterator[Finding]:
             yield from look()
         except LapsError as error:
             yield Finding(
-                subject, "problem", f"{error.where}: {error.what}" if error.where else error.what, _fix(error)
+                subject, "problem", f"{error.where}: {error.what}" if error.where else error.what, error.fix or ""
             )
         except OSError as error:
             yield Finding(subject, "problem", f"{error.filename or ''} {error.strerror or error}".strip())
-
-
-def _fix(error: LapsError) -> str:
-    return error.fix or ""
 
 
 # --- the program and the machine ---------------------------------------------------------------------------------
@@ -282,22 +278,18 @@ def _dagster() -> Iterator[Finding]:
 
 
 def _instance(instance: DagsterInstance, home: Path) -> Iterator[Finding]:
-    import dagster as dg
-
-    from laps_dagster.processes import TAG, is_gone
+    from laps_dagster.processes import lost_runs, runs_under_way
 
     kind = type(instance.run_storage).__name__.replace("RunStorage", "")
     yield Finding("dagster", "ok", f"{home}, kept in {kind}")
-    unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
-    running = instance.get_runs(dg.RunsFilter(statuses=unfinished))
-    lost = [run for run in running if run.tags.get(TAG) and is_gone(run.tags[TAG])]
+    lost = lost_runs(instance)
     if lost:
         yield Finding(
             "runs", "problem", f"{len(lost)} runs are shown as started, but their processes are gone",
             "The next run or backfill on this machine fails them and frees their places.",
         )  # fmt: skip
     else:
-        yield Finding("runs", "ok", f"{len(running)} running")
+        yield Finding("runs", "ok", f"{len(runs_under_way(instance))} running")
     beats = instance.get_daemon_heartbeats()
     silent = sorted(name for name, beat in beats.items() if time.time() - beat.timestamp > HEARTBEAT_S)
     failing = sorted(name for name, beat in beats.items() if beat.errors and name not in silent)

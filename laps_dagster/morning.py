@@ -24,15 +24,21 @@ _WEEKS, _LEAST_WEEKS = 4, 3
 
 def judge_day(store: Store, register: Recordings, day: date, release: str) -> vitals.Verdict:
     """Whether all hours of a day are complete, and whether every camera filmed that usually does."""
-    incomplete, silent = {}, []
+    incomplete: dict[str, list[str]] = {}
+    filmed_hours: list[CameraHour] = []
+    silent = []
     for camera in register.cameras():
         hours = register.hours(camera)
         filmed = _of_day(hours, day)
-        states = hour_states(store, filmed, release)
-        incomplete[camera] = [state.hour.hour_key for state in states if not state.complete]
+        filmed_hours += filmed
+        incomplete[camera] = []
         weeks = [_of_day(hours, day - timedelta(weeks=week)) for week in range(1, _WEEKS + 1)]
         if not filmed and sum(map(bool, weeks)) >= _LEAST_WEEKS:
             silent.append(camera)
+    # All cameras at once: the tables are listed for each call.
+    for state in hour_states(store, filmed_hours, release):
+        if not state.complete:
+            incomplete[state.hour.camera].append(state.hour.hour_key)
     return vitals.night(str(day), incomplete, silent)
 
 

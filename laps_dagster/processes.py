@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
+    from dagster import DagsterInstance, DagsterRun
 
 TAG = "laps/process"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -64,16 +64,24 @@ def fail_lost_run(instance: DagsterInstance, run_id: str, reason: str) -> str:
     return reason
 
 
-def fail_lost_runs(instance: DagsterInstance) -> list[str]:
-    """Do so for all runs that earlier, killed processes of this machine left behind; returns their ids."""
+def runs_under_way(instance: DagsterInstance) -> Sequence[DagsterRun]:
+    """The runs that have a process, or should have one."""
     import dagster as dg
 
-    lost = []
-    unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
-    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-        if run.tags.get(TAG) and is_gone(run.tags[TAG]):
-            fail_lost_run(instance, run.run_id, "its process is gone: killed, out of memory, or the machine restarted")
-            lost.append(run.run_id)
+    under_way = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
+    return instance.get_runs(dg.RunsFilter(statuses=under_way))
+
+
+def lost_runs(instance: DagsterInstance) -> list[DagsterRun]:
+    """The runs under way that earlier, killed processes of this machine left behind."""
+    return [run for run in runs_under_way(instance) if run.tags.get(TAG) and is_gone(run.tags[TAG])]
+
+
+def fail_lost_runs(instance: DagsterInstance) -> list[str]:
+    """Mark them as failed and free their places in the pools; returns their ids."""
+    lost = [run.run_id for run in lost_runs(instance)]
+    for run_id in lost:
+        fail_lost_run(instance, run_id, "its process is gone: killed, out of memory, or the machine restarted")
     return lost
 
 

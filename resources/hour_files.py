@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from laps.compaction import FOLDER
+from laps.compaction import FOLDER, folders_of
 from laps.timegrid import CameraHour, parse_hour
 from resources.store import Store
 
 
 def hour_of(path: str) -> CameraHour | None:
     """The camera hour of a file of an hour table; None where it is of none."""
-    folders = dict(part.split("=", 1) for part in path.split("/")[:-1] if "=" in part)
+    folders = folders_of(path.rpartition("/")[0])
     if "hour" not in folders:
         return None
     return CameraHour(folders["camera"], parse_hour(f"{folders['date']}-{folders['hour']}:00"))
@@ -29,7 +29,7 @@ def copies_of(store: Store, months: Collection[tuple[str, str]]) -> dict[str, fl
     """
     found = {}
     for path, written_s in store.modified(FOLDER).items():
-        folders = dict(part.split("=", 1) for part in path.split("/")[:-1] if "=" in part)
+        folders = folders_of(path.rpartition("/")[0])
         if (folders.get("camera"), folders.get("month")) in months:
             found[path] = written_s
     return dict(sorted(found.items(), key=lambda item: (not item[0].endswith(".json"), item[0])))

@@ -26,6 +26,7 @@ from laps import tables
 from laps.simulation import SCENARIOS, record
 from laps.timegrid import CameraHour, parse_utc
 from laps_dagster.cli.backfill import register_cameras
+from laps_dagster.hour_runs import UNFINISHED
 from laps_dagster.instance import ensure_home, open_instance
 from laps_dagster.processes import TAG, is_gone
 from laps_dagster.runs import Task, execute
@@ -41,13 +42,6 @@ LENGTH_S = 16.0
 SCENARIO = replace(SCENARIOS["clean"], seed=3, duration_s=LENGTH_S, width_px=320, height_px=180, fps=15.0)
 HOUR_TABLES = [table for table in tables.TABLES.values() if table.partitioned == "camera_hour"]
 PATIENCE_S = 900.0
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 @dataclass(frozen=True)

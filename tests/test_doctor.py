@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import dagster as dg
 import pytest
 
 from laps_dagster import doctor
-from laps_dagster.cli.main import main
 from laps_dagster.doctor import Finding, examine
 from laps_dagster.instance import open_instance
 from laps_dagster.processes import TAG
@@ -36,27 +34,19 @@ def findings(*subjects: str) -> dict[str, Finding]:
         return {finding.subject: finding for finding in examine()}
 
 
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["laps", "doctor", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code, capsys.readouterr().out
-
-
-def test_a_new_installation_has_no_problem_and_nothing_is_made(tmp_path, monkeypatch, capsys):
-    code, out = run(monkeypatch, capsys)
+def test_a_new_installation_has_no_problem_and_nothing_is_made(tmp_path, laps_command):
+    code, out, _ = laps_command("doctor")
     assert code == 0
     assert "PROBLEM" not in out and "does not exist yet" in out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_in_use_is_written_to_and_left_as_it_was(tmp_path, monkeypatch, capsys):
+def test_a_store_in_use_is_written_to_and_left_as_it_was(tmp_path, laps_command):
     store = Store()
     store_settings(store)
     (tmp_path / "landing" / "cam1").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
-    code, out = run(monkeypatch, capsys, "--json")
+    code, out, _ = laps_command("doctor", "--json")
     assert code == 0
     told = json.loads(out)
     assert told["problems"] == 0
@@ -67,11 +57,11 @@ def test_a_store_in_use_is_written_to_and_left_as_it_was(tmp_path, monkeypatch, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_store_that_cannot_be_made_or_used_is_a_problem(tmp_path, monkeypatch, capsys):
+def test_a_store_that_cannot_be_made_or_used_is_a_problem(tmp_path, monkeypatch, laps_command):
     monkeypatch.setenv("LAPS_STORE", "/proc/store")
     found = findings("store")["store"]
     assert found.level == "problem" and "/proc cannot be written" in found.said and found.fix
-    code, out = run(monkeypatch, capsys)
+    code, out, _ = laps_command("doctor")
     assert code == 1 and "PROBLEM" in out
     store = Store(str(tmp_path / "broken"))
     store.write_bytes("settings.json", b"no json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +11,12 @@ import pytest
 
 from laps.timegrid import CameraHour
 from laps_dagster.cli.backfill import register_cameras
-from laps_dagster.cli.main import main
 from laps_dagster.coverage import HourState, add_runs
 from laps_dagster.instance import open_instance
 from laps_dagster.runs import Task, execute
 from resources.recordings import Recordings
 from resources.store import Store
+from tests.conftest import Laps
 from tests.videos import write_video
 
 EIGHT, NINE = "cam1|2026-01-05-08:00", "cam1|2026-01-05-09:00"
@@ -40,12 +39,10 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def status(laps_command: Laps) -> Run:
     def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["laps", "status", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0), capsys.readouterr().out
+        code, out, _ = laps_command("status", *arguments)
+        return code, out
 
     return run
 
