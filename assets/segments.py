@@ -13,7 +13,7 @@ from assets.specs import SEGMENT, describe, picture
 from laps.tables import LATENT_STREAM, SEGMENTS
 from resources.configured import RecordingsResource, StoreResource
 from resources.hours import read_previous
-from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry, naming
+from resources.models import CALIBRATION, TOKENIZER, ModelRegistry, naming
 from resources.publishing import publish
 from resources.release import ReleaseResource
 from resources.settings import store_grid
@@ -35,7 +35,6 @@ def segments(
     recordings: RecordingsResource,
     release: ReleaseResource,
 ) -> dg.MaterializeResult:
-    from laps.calibration import Calibration
     from laps.latent import LatentStream
     from laps.segments import segment_hour
 
@@ -44,8 +43,7 @@ def segments(
     chosen = release.read(files)
     tokenizer_id = chosen.require(TOKENIZER)
     calibration_id = chosen.require(CALIBRATION, hour.camera)
-    stored = ModelRegistry(files).folder(CALIBRATION, calibration_id) / CALIBRATION_FILE
-    calibration = Calibration.from_json(stored.read_text(encoding="utf-8"), name=str(stored))
+    calibration = ModelRegistry(files).calibration(chosen, hour.camera)
     with naming(chosen):
         current = files.read_partition(LATENT_STREAM, hour, tokenizer_id)
         previous = read_previous(files, recordings.open(files), LATENT_STREAM, hour, tokenizer_id)

@@ -18,7 +18,7 @@ from laps.timegrid import CameraHour, now_ns
 from laps.vitals import Rule, Verdict
 from resources.configured import StoreResource
 from resources.history import footage_share, rate_of, same_hour_shares, usual_rates
-from resources.models import CALIBRATION, CALIBRATION_FILE, CLUSTER_MODEL, TOKENIZER, ModelRegistry, Release
+from resources.models import CLUSTER_MODEL, TOKENIZER, ModelRegistry, Release
 from resources.release import ReleaseResource
 from resources.settings import store_grid
 from resources.store import Store
@@ -42,11 +42,7 @@ class Seen:
         return ModelRegistry(self.store)
 
     def calibration(self) -> "Calibration":
-        from laps.calibration import Calibration
-
-        calibration_id = self.release().require(CALIBRATION, self.hour.camera)
-        stored = self.models.folder(CALIBRATION, calibration_id) / CALIBRATION_FILE
-        return Calibration.from_json(stored.read_text(encoding="utf-8"), name=str(stored))
+        return self.models.calibration(self.release(), self.hour.camera)
 
 
 def _coverage(seen: Seen) -> Verdict:

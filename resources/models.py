@@ -18,11 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from laps.errors import InputError, ModelMismatchError, NotProcessedError
 from laps.tables import CLUSTER_ASSIGNMENTS, TABLES, Table
 from resources.store import Store
+
+if TYPE_CHECKING:
+    from laps.calibration import Calibration
 
 CURRENT = "models/current.json"
 RELEASES = "models/releases"
@@ -160,6 +163,17 @@ class ModelRegistry:
                 if not cache.exists():
                     fetched.rename(cache)
         return cache
+
+    def calibration(self, release: Release, camera: str) -> Calibration:
+        """A camera's calibration in a release.
+
+        Raises:
+            NotProcessedError: the release has none of this camera.
+        """
+        from laps.calibration import Calibration
+
+        stored = self.folder(CALIBRATION, release.require(CALIBRATION, camera)) / CALIBRATION_FILE
+        return Calibration.from_json(stored.read_text(encoding="utf-8"), name=str(stored))
 
     def figures(self, kind: str, model_id: str, file: str) -> dict[str, Any] | None:
         """What was measured when a model was made, from a JSON file beside it; None where none was kept."""

@@ -19,8 +19,6 @@ from laps.tables import (
 from laps.timegrid import CameraHour, now_ns
 from resources.embeddings import by_part, embedding_models, matrix, read_embeddings, spread
 from resources.models import (
-    CALIBRATION,
-    CALIBRATION_FILE,
     CLUSTER_MODEL,
     ENCODER,
     TOKENIZER,
@@ -163,14 +161,8 @@ def _hour_clusters(
 
 def calibrations(store: Store, release: Release) -> dict[str, Calibration]:
     """The calibration of each camera of a release."""
-    from laps.calibration import Calibration
-
     registry = ModelRegistry(store)
-    found = {}
-    for camera, calibration_id in sorted(release.calibrations.items()):
-        file = registry.folder(CALIBRATION, calibration_id) / CALIBRATION_FILE
-        found[camera] = Calibration.from_json(file.read_text(encoding="utf-8"), name=str(file))
-    return found
+    return {camera: registry.calibration(release, camera) for camera in sorted(release.calibrations)}
 
 
 def missing_hours(store: Store, release: Release) -> list[CameraHour]:
