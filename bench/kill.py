@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="+", choices=["backfill", "automation"], default=["backfill", "automation"])
     parser.add_argument("--stores", nargs="+", choices=["local", "s3"], default=["local", "s3"])
-    parser.add_argument("--patience-s", type=float, default=240.0, help="for the daemon after the last kill")
+    parser.add_argument("--patience-s", type=float, default=420.0, help="for the daemon after the last kill")
     parser.add_argument("--folder", type=Path, default=Path(".laps/bench_kill"))
     options = parser.parse_args()
     folder = options.folder.absolute()

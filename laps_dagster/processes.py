@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
 
-TAG = "laps/process"
+_TAG = "laps/process"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -38,6 +38,21 @@ def identity(pid: int | None = None) -> str | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return f"{host} {_BOOT_ID.read_text().strip()} {pid} {started}"
+
+
+def made_here(run_id: str) -> dict[str, str]:
+    """Tags of a run that this process makes."""
+    return {_TAG: f"{run_id} {identity()}"}
+
+
+def process_of(run: DagsterRun) -> str | None:
+    """Identity of the process that makes a run; None where it has not begun.
+
+    A run that tries another again begins with the tags of the other, whose process is no longer there: only a tag that
+    names the run itself counts.
+    """
+    run_id, _, known = run.tags.get(_TAG, "").partition(" ")
+    return known if run_id == run.run_id and known != "None" else None
 
 
 def is_gone(known: str) -> bool:
@@ -74,7 +89,7 @@ def runs_under_way(instance: DagsterInstance) -> Sequence[DagsterRun]:
 
 def lost_runs(instance: DagsterInstance) -> list[DagsterRun]:
     """The runs under way that earlier, killed processes of this machine left behind."""
-    return [run for run in runs_under_way(instance) if run.tags.get(TAG) and is_gone(run.tags[TAG])]
+    return [run for run in runs_under_way(instance) if (known := process_of(run)) and is_gone(known)]
 
 
 def fail_lost_runs(instance: DagsterInstance) -> list[str]:
@@ -93,7 +108,7 @@ def pool_holders(instance: DagsterInstance, run_ids: Collection[str]) -> list[st
         if info.pending_step_count and info.pending_run_ids & set(run_ids):
             others = sorted(info.active_run_ids - set(run_ids))
             for run in filter(None, map(instance.get_run_by_id, others)):
-                where = run.tags.get(TAG, "").split()
+                where = (process_of(run) or "").split()
                 process = f", process {where[2]} on {where[0]}" if where else ""
                 holders.append(f"pool {pool}, held by run {run.run_id[:8]} ({run.job_name}{process})")
     return holders

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from laps_dagster.instance import open_instance
-from laps_dagster.processes import TAG, fail_lost_run, fail_lost_runs, identity, pool_holders
+from laps_dagster.processes import fail_lost_run, fail_lost_runs, made_here, pool_holders
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent
@@ -57,6 +57,7 @@ def execute(task: Task, threads: int | None = None, run_id: str | None = None) -
     """Make one run in this process, with so many threads for numerical work."""
     if threads is not None:
         _use_threads(threads)
+    run_id = run_id or str(uuid.uuid4())
     import dagster as dg
 
     from laps.timegrid import CameraHour
@@ -76,7 +77,7 @@ def execute(task: Task, threads: int | None = None, run_id: str | None = None) -
                 partition_key=partition,
                 raise_on_error=False,
                 run_id=run_id,
-                tags={TAG: identity() or ""},
+                tags=made_here(run_id),
             )
     except dg.DagsterError as error:
         # The run could not even begin: an hour that is no partition, a configuration that does not fit.

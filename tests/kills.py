@@ -28,7 +28,7 @@ from laps.timegrid import CameraHour, parse_utc
 from laps_dagster.cli.backfill import register_cameras
 from laps_dagster.hour_runs import UNFINISHED
 from laps_dagster.instance import ensure_home, open_instance
-from laps_dagster.processes import TAG, is_gone
+from laps_dagster.processes import is_gone, process_of
 from laps_dagster.runs import Task, execute
 from resources.models import ModelRegistry
 from resources.recordings import Recordings
@@ -287,7 +287,7 @@ def started_runs(scene: Scene) -> list[int]:
     """Processes of this machine that are making a run, as the runs say themselves."""
     with scene.entered(), open_instance() as instance:
         runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-        known = [run.tags[TAG] for run in runs if run.tags.get(TAG)]
+        known = [process for run in runs if (process := process_of(run))]
     return [int(one.split()[2]) for one in known if not is_gone(one)]
 
 

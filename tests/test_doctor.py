@@ -13,7 +13,7 @@ import pytest
 from laps_dagster import doctor
 from laps_dagster.doctor import Finding, examine
 from laps_dagster.instance import open_instance
-from laps_dagster.processes import TAG
+from laps_dagster.processes import identity, made_here
 from resources.settings import store_settings
 from resources.store import Store
 
@@ -99,14 +99,15 @@ def lost_run(instance: dg.DagsterInstance) -> None:
     @dg.job
     def nothing() -> None: ...
 
-    run = instance.create_run_for_job(nothing, tags={TAG: "nowhere - 1 -"})
+    run = instance.create_run_for_job(nothing)
+    instance.add_run_tags(run.run_id, made_here(run.run_id))
     instance.report_run_canceling(run)
 
 
 def test_runs_of_dead_processes_are_a_problem(monkeypatch):
     with open_instance() as instance:
         lost_run(instance)
-    monkeypatch.setattr("laps_dagster.processes.is_gone", lambda known: known == "nowhere - 1 -")
+    monkeypatch.setattr("laps_dagster.processes.is_gone", lambda known: known == identity())
     found = findings("dagster")
     assert found["runs"].level == "problem" and "1 runs are shown as started" in found["runs"].said
     assert found["daemon"].level == "note" and "no daemon has run here" in found["daemon"].said

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,10 +96,16 @@ def test_runs_that_a_killed_process_left_are_failed(look: Callable[[], None]) ->
     killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False)
     assert killed.returncode == -signal.SIGKILL
     with open_instance() as instance:
-        assert [run.status.value for run in instance.get_runs()] == ["STARTED"]
+        (lost,) = instance.get_runs()
+        assert lost.status is dg.DagsterRunStatus.STARTED
+        # Dagster tries a run again with all of its tags, those of its process too; this one is about to begin.
+        again = instance.add_run(lost._replace(run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTING))
     look()
     with open_instance() as instance:
-        assert [run.status.value for run in instance.get_runs()] == ["FAILURE"]
+        assert {run.run_id: run.status.value for run in instance.get_runs()} == {
+            lost.run_id: "FAILURE",
+            again.run_id: "STARTING",
+        }
         assert instance.event_log_storage.get_concurrency_info("decode").active_slot_count == 0
 
 
