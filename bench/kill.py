@@ -94,7 +94,7 @@ def one_round(
     if way == "backfill":
         met, by_itself = kill_during_backfill(disturbed, rng, kills, longest_s=15.0), False
     else:
-        met, by_itself = kill_during_automation(disturbed, rng, kills, longest_s=15.0, patience_s=options.patience_s)
+        met, by_itself = kill_during_automation(disturbed, rng, kills, longest_s=20.0, patience_s=options.patience_s)
     return met, by_itself, disturbed.tables() == undisturbed
 
 

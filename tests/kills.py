@@ -245,7 +245,7 @@ def kill_during_automation(
         scene: a fresh scene.
         rng: chooses moments and victims.
         kills: how many times.
-        longest_s: a kill comes within so many seconds of the one before.
+        longest_s: a kill comes within so many seconds after a run began, which is waited for as long.
         patience_s: how long after the last kill the daemon may take before the one command is given.
 
     Returns:
@@ -259,6 +259,9 @@ def kill_during_automation(
         # Only then is there something to kill.
         wait_until(lambda: bool(started_runs(scene)), "the first run")
         for _ in range(kills):
+            # A daemon that was just started has nothing to kill for a while; and all may be done.
+            with suppress(AssertionError):
+                wait_until(lambda: bool(started_runs(scene)) or is_complete(scene), "a run", longest_s)
             time.sleep(rng.uniform(0.0, longest_s))
             runs = started_runs(scene)
             met += bool(runs)
