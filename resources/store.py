@@ -3,6 +3,7 @@
 Files appear whole or not at all: they are written to a local temporary file and then published in one step, a
 rename on a local disk and a single object upload elsewhere. Reading goes through fsspec; the layout is
 ``<root>/<table>[/tokenizer=<id>|/release=<name>]/camera=<camera>/date=<YYYY-MM-DD>/hour=<HH>/part-0.parquet``.
+Nothing but Parquet lies in the folders of tables, so that listing them lists no more than is read.
 
 Credentials, endpoint and region of object storage come from the environment or the AWS files and never appear here.
 Its transient errors are tried again for at most 31 s of waiting a request (see :mod:`resources.object_storage`); what
@@ -19,7 +20,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -209,6 +210,16 @@ class Store:
                     self.fs.rm(found)
             elif self.fs.exists(full):
                 self.fs.rm(full, recursive=True)
+
+    def delete_files(self, paths: Collection[str]) -> None:
+        """Remove files by their paths, in object storage up to a thousand in a request; those that are gone are."""
+        if self.is_s3 and paths:
+            others = f"and {len(paths) - 1} others cannot all be deleted" if len(paths) > 1 else "cannot be deleted"
+            with self._trouble(next(iter(paths)), others):
+                self.fs.rm([self.full_path(path) for path in paths])
+            return
+        for path in paths:
+            self.delete(path)
 
     def move(self, path: str, target: str) -> None:
         """Give a file another place; what is there is replaced. Not in one step: it may be in both for a moment."""
@@ -400,7 +411,7 @@ class Store:
 
     def partition_path(self, table: Table, hour: CameraHour, model: str | None = None) -> str:
         """Where a camera hour of a table lies, below the root."""
-        return f"{self.table_path(table, model)}/camera={hour.camera}/date={hour.date}/hour={hour.hour}/{PART}"
+        return f"{self.table_path(table, model)}/{hour_folder(hour)}/{PART}"
 
     def table_path(self, table: Table, model: str | None = None) -> str:
         """The folder of a table, or of one model's part of it."""
@@ -542,6 +553,11 @@ class Store:
             where=self.url(path),
             fix=mend(path),
         )
+
+
+def hour_folder(hour: CameraHour) -> str:
+    """The folder of a camera hour, below that of whatever is kept by the hour."""
+    return f"camera={hour.camera}/date={hour.date}/hour={hour.hour}"
 
 
 def reason(error: OSError) -> str:

@@ -382,9 +382,18 @@ def test_a_recording_is_registered_by_range_requests(s3: S3, store: Store, tmp_p
     assert row["reason"] is None
     assert (row["status"], row["uri"], row["size_bytes"]) == ("ok", uri, size)
     # Listed, looked at, read at both ends: with the row's own file, a few requests.
+    assert not any(r.path.split("?")[0].endswith(".mp4.json") for r in s3.proxy.requests)
     reads = [r for r in s3.proxy.requests if r.method == "GET" and r.path.endswith(".mp4")]
     asked = [tuple(map(int, r.range.removeprefix("bytes=").split("-"))) for r in reads]
     assert min(first for first, _ in asked) == 0 and max(last for _, last in asked) == size - 1
     assert len(asked) == len(set(asked)) <= 4
     assert all(r.bytes_out == last - first + 1 for r, (first, last) in zip(reads, asked, strict=True))
     assert 0 < sum(r.bytes_out for r in reads) < size / 10
+    # Offered by its URL, without a listing: one request for each name that a sidecar may have.
+    s3.proxy.reset()
+    assert Recordings(store).register(uri, "01")["recording_id"] == row["recording_id"]
+    sidecars = [
+        (r.method, r.path.rpartition("/")[2]) for r in s3.proxy.requests if "landing" in r.path and ".json" in r.path
+    ]
+    name = uri.rpartition("/")[2]
+    assert sorted(sidecars) == [("GET", name.replace(".mp4", ".json")), ("GET", f"{name}.json")]
