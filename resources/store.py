@@ -448,7 +448,7 @@ class Store:
         wanted = [schema.field(name) for name in (columns or table.column_names)]
 
         def read() -> pa.Table:
-            with self._parquet(table, path) as file:
+            with self._parquet(table, path, at_once=[field.name for field in wanted]) as file:
                 have = set(file.schema_arrow.names)
                 return file.read(columns=[field.name for field in wanted if field.name in have])
 
@@ -521,22 +521,35 @@ class Store:
             yield file
 
     @contextmanager
-    def _parquet(self, table: Table, path: str) -> Iterator[pq.ParquetFile]:
-        """An open file of a table, which is closed with the block; its errors and those of the block name it."""
+    def _parquet(self, table: Table, path: str, at_once: Collection[str] = ()) -> Iterator[pq.ParquetFile]:
+        """An open file of a table, which is closed with the block; its errors and those of the block name it.
+
+        Of object storage the columns ``at_once`` are fetched before the block begins.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        source = self.open(path)
+        source: Any = self._open_for_columns(path) if at_once and self.is_s3 else self.open(path)
         with source, self._trouble(path, "cannot be read"):
             try:
                 file = pq.ParquetFile(source)
                 self._check_table(table, file.schema_arrow, path)
+                if at_once and self.is_s3:
+                    from resources.column_ranges import ranges_of
+
+                    source.cache.fetch_at_once(ranges_of(file.metadata, at_once))
                 yield file
             except (pa.ArrowInvalid, OSError) as error:
                 # Arrow's own OSError has no number; those of the file system have one, or a class.
                 if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                     raise
                 raise self._damaged(path, f"is no readable Parquet file: {error}") from error
+
+    def _open_for_columns(self, path: str) -> Any:
+        from resources.column_ranges import ColumnRanges
+
+        with self._trouble(path, "cannot be read"):
+            return self.fs.open(self.full_path(path), "rb", cache_type=ColumnRanges.name)
 
     def _check_table(self, table: Table, schema: pa.Schema, path: str) -> None:
         """Raise StoreError where a file is another table's: all its columns would be null."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,10 +205,10 @@ def test_a_network_that_is_down_ends_the_look_and_a_single_file_does_not(
     down = {str(files[0])}
     register = Recordings.register
 
-    def unreachable(self: Recordings, uri: str, camera: str, start_ns: int | None = None) -> dict[str, object]:
+    def unreachable(self: Recordings, uri: str, camera: str, **more: Any) -> dict[str, object]:
         if uri in down:
             raise UnreachableError("no route to host", where=uri)
-        return register(self, uri, camera, start_ns)
+        return register(self, uri, camera, **more)
 
     monkeypatch.setattr(Recordings, "register", unreachable)
     look = zone(landing).look()
