@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from laps.errors import DamagedFileError, InputError, NotProcessedError, StoreError
 from laps.tables import Table, mend
@@ -46,6 +47,8 @@ _UPLOADS = "laps-upload-"
 # A file that is replaced again and again while it is read is no accident any more.
 _READINGS = 3
 _COPY_BYTES = 32 * 2**20
+# Small files whose content is in memory at once.
+_FILES_AT_ONCE = 500
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
@@ -442,17 +445,36 @@ class Store:
             NotProcessedError: there is no such file.
             StoreError: it cannot be read, is damaged, or is a file of another table.
         """
+        names = columns or table.column_names
+        return self._typed(table, path, names, _again_if_replaced(partial(self._read_columns, table, path, names)))
+
+    def read_tables(
+        self, table: Table, paths: Sequence[str], columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of small files, in order, each as :meth:`read_table` gives them.
+
+        Object storage is asked for many at once, once for each.
+        """
+        names = columns or table.column_names
+        if not self.is_s3:
+            yield from (self.read_table(table, path, list(names)) for path in paths)
+            return
+        for first in range(0, len(paths), _FILES_AT_ONCE):
+            for path, content in self._read_files(paths[first : first + _FILES_AT_ONCE]).items():
+                yield self._typed(table, path, names, self._read_columns(table, path, names, io.BytesIO(content)))
+
+    def _read_columns(self, table: Table, path: str, names: Sequence[str], source: BinaryIO | None = None) -> pa.Table:
+        """The columns that there are of those that are wanted."""
+        with self._parquet(table, path, at_once=names, source=source) as file:
+            have = set(file.schema_arrow.names)
+            return file.read(columns=[name for name in names if name in have])
+
+    def _typed(self, table: Table, path: str, names: Sequence[str], rows: pa.Table) -> pa.Table:
+        """Rows of a file with the declared types; columns that it lacks are null."""
         import pyarrow as pa
 
         schema = table.schema()
-        wanted = [schema.field(name) for name in (columns or table.column_names)]
-
-        def read() -> pa.Table:
-            with self._parquet(table, path, at_once=[field.name for field in wanted]) as file:
-                have = set(file.schema_arrow.names)
-                return file.read(columns=[field.name for field in wanted if field.name in have])
-
-        rows = _again_if_replaced(read)
+        wanted = [schema.field(name) for name in names]
         have = set(rows.column_names)
         arrays = []
         for field in wanted:
@@ -521,23 +543,31 @@ class Store:
             yield file
 
     @contextmanager
-    def _parquet(self, table: Table, path: str, at_once: Collection[str] = ()) -> Iterator[pq.ParquetFile]:
+    def _parquet(
+        self, table: Table, path: str, at_once: Collection[str] = (), source: BinaryIO | None = None
+    ) -> Iterator[pq.ParquetFile]:
         """An open file of a table, which is closed with the block; its errors and those of the block name it.
 
-        Of object storage the columns ``at_once`` are fetched before the block begins.
+        Args:
+            table: the table.
+            path: of the file, below the root.
+            at_once: columns that are fetched from object storage before the block begins.
+            source: its content, where it is read already.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        source: Any = self._open_for_columns(path) if at_once and self.is_s3 else self.open(path)
+        by_columns = source is None and self.is_s3 and len(at_once) > 0
+        if source is None:
+            source = self._open_for_columns(path) if by_columns else self.open(path)
         with source, self._trouble(path, "cannot be read"):
             try:
                 file = pq.ParquetFile(source)
                 self._check_table(table, file.schema_arrow, path)
-                if at_once and self.is_s3:
+                if by_columns:
                     from resources.column_ranges import ranges_of
 
-                    source.cache.fetch_at_once(ranges_of(file.metadata, at_once))
+                    cast("Any", source).cache.fetch_at_once(ranges_of(file.metadata, at_once))
                 yield file
             except (pa.ArrowInvalid, OSError) as error:
                 # Arrow's own OSError has no number; those of the file system have one, or a class.
@@ -545,11 +575,11 @@ class Store:
                     raise
                 raise self._damaged(path, f"is no readable Parquet file: {error}") from error
 
-    def _open_for_columns(self, path: str) -> Any:
+    def _open_for_columns(self, path: str) -> BinaryIO:
         from resources.column_ranges import ColumnRanges
 
         with self._trouble(path, "cannot be read"):
-            return self.fs.open(self.full_path(path), "rb", cache_type=ColumnRanges.name)
+            return cast("BinaryIO", self.fs.open(self.full_path(path), "rb", cache_type=ColumnRanges.name))
 
     def _check_table(self, table: Table, schema: pa.Schema, path: str) -> None:
         """Raise StoreError where a file is another table's: all its columns would be null."""
