@@ -33,14 +33,15 @@ def roots_of(table: Table) -> tuple[str, ...]:
 
 
 def files_of_hours(store: Store, table: Table, hours: Collection[CameraHour]) -> dict[CameraHour, list[str]]:
-    """The files of a table in some hours, also what killed runs left, for all models; only these are listed."""
+    """The files of a table in some hours, also what killed runs left, for all models; only their days are listed."""
+    days = sorted({hour_folder(hour).rpartition("/")[0] for hour in hours})
     found: dict[CameraHour, list[str]] = {}
     for root in roots_of(table):
         parts = [root] if table.model_level is None else [f"{root}/{model}" for model in store.folders(root)]
-        for hour in sorted(hours):
-            paths = sorted(path for part in parts for path in store.listing(f"{part}/{hour_folder(hour)}"))
-            if paths:
-                found.setdefault(hour, []).extend(paths)
+        for path in (path for part in parts for day in days for path in sorted(store.listing(f"{part}/{day}"))):
+            hour = hour_of(path)
+            if hour is not None and hour in hours:
+                found.setdefault(hour, []).append(path)
     return found
 
 
