@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 from resources.store import Store
 
-# What may be on its way at once, and so in memory; a file that is larger goes up alone.
+# What may be on its way at once, and so in memory: twice, as it was given and as it is sent. A file that is larger than
+# all of it goes up alone.
 FILES_AT_ONCE = 8
-BYTES_AT_ONCE = 64 * 2**20
+BYTES_AT_ONCE = 32 * 2**20
 
 Write = Callable[[str, bytes], None]
 """Takes the path of a file below the store's root, and what is to be in it."""
