@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 AT_ONCE = 8
+# What is kept of a file. Where more is wanted, as of an hour's pictures, it is read range by range and nothing is kept.
+MOST_BYTES = 2**25
 # Ranges with less between them are one request: it costs as much as some bytes more.
 GAP_BYTES = 2**17
 
 
 class ColumnRanges(BaseCache):
-    """A cache of fsspec's files that keeps all that was read, for files that are open for one reading.
+    """A cache of fsspec's files, for one reading of a file: it keeps a small file, or the ranges that were wanted.
 
     Args:
         blocksize: bytes; a file that is no longer is read whole.
@@ -40,6 +42,8 @@ class ColumnRanges(BaseCache):
     def fetch_at_once(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Have ranges ``[start, stop)`` ready, those that lie close together with one request."""
         missing = [(start, stop) for start, stop in ranges if self._known(start, stop) is None]
+        if sum(stop - start for start, stop in missing) > MOST_BYTES:
+            return
         names = [""] * len(missing)
         _, starts, stops = merge_offset_ranges(
             names, [start for start, _ in missing], [stop for _, stop in missing], GAP_BYTES, self.blocksize
@@ -55,11 +59,10 @@ class ColumnRanges(BaseCache):
         known = self._known(begin, end)
         if known is not None:
             return known
-        whole = self.size <= self.blocksize
-        place = 0 if whole else begin
-        part = self.fetcher(place, self.size if whole else end)
-        self._parts.append((place, part))
-        return part[begin - place : end - place]
+        if self.size > self.blocksize:
+            return bytes(self.fetcher(begin, end))
+        self._parts = [(0, self.fetcher(0, self.size))]
+        return self._parts[0][1][begin:end]
 
     def _known(self, begin: int, end: int) -> bytes | None:
         """A range out of what was read, where all of it is there: pyarrow joins ranges in its own way."""
