@@ -8,6 +8,7 @@ region grey; no clip holds a picture of a time that was forgotten. Where the vid
 of the same primitive stays.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -21,6 +22,7 @@ from laps.timegrid import CameraHour, to_datetime
 from resources.cameras import BLUR, Cameras
 from resources.configured import RecordingsResource, StoreResource
 from resources.forgotten import ForgottenTimes
+from resources.hour_files import clip_folder
 from resources.hours import read_with_previous
 from resources.publishing import publish
 from resources.recordings import open_uri
@@ -28,6 +30,9 @@ from resources.release import ReleaseResource
 from resources.segments import read_segments
 from resources.store import Store, rows_table
 from resources.time_limit import within
+from resources.uploads import uploads
+
+SUFFIX = ".mp4"
 
 
 class ClipSettings(dg.Config):
@@ -58,11 +63,13 @@ def clips(
     primitives = read_segments(files, hour, chosen).to_pylist()
     footage = read_with_previous(files, recordings.open(files), RAW_VIDEO, hour)
     table_path = files.partition_path(CLIPS, hour, chosen.name)
-    folder = table_path.rpartition("/")[0]
-    kept = {table_path}
+    folder = clip_folder(hour, chosen.name)
+    # What earlier runs left: there, or beside the table, where clips were kept by earlier versions.
+    there = files.modified(folder) | files.modified(table_path.rpartition("/")[0])
+    kept: set[str] = set()
     rows: list[dict[str, Any]] = []
     covered = Cameras(files).read(hour.camera).blur_regions
-    before = _clips_before(files, hour, table_path)
+    before = _clips_before(files, hour, table_path, there)
     spans = {row["segment_id"]: (row["start_time"], row["end_time"]) for row in primitives}
     cut = cut_primitives(
         primitives,
@@ -72,43 +79,43 @@ def clips(
         covered=covered,
         forgotten=ForgottenTimes(files).of_camera(hour.camera),
     )
-    for clip in within(cut, recordings.decode_limit_s):
-        row: dict[str, Any] = {
-            "segment_id": clip.segment_id,
-            "camera": hour.camera,
-            "recording_id": clip.recording_id,
-            "release": chosen.name,
-        }
-        earlier = before.get(clip.segment_id)
-        if (
-            clip.content is None
-            and earlier is not None
-            and earlier["recording_id"] == clip.recording_id
-            and spans[clip.segment_id][0] <= earlier["first_frame_time"]
-            and earlier["last_frame_time"] < spans[clip.segment_id][1]
-        ):
-            row = earlier
-            kept.add(earlier["clip_path"])
-        elif clip.content is None or clip.info is None:
-            row |= {"status": "failed", "reason": clip.reason}
-        else:
-            path = f"{folder}/{clip.segment_id}.mp4"
-            files.write_bytes(path, clip.content)
-            kept.add(path)
-            row |= {
-                "status": "ok",
-                "clip_path": path,
-                "first_frame_time": to_datetime(clip.info.first_frame_time_ns),
-                "last_frame_time": to_datetime(clip.info.last_frame_time_ns),
-                "frame_count": clip.info.frame_count,
-                "lead_in_s": clip.info.lead_in_s,
-                "size_bytes": clip.info.size_bytes,
+    with uploads(files) as write:
+        for clip in within(cut, recordings.decode_limit_s):
+            row: dict[str, Any] = {
+                "segment_id": clip.segment_id,
+                "camera": hour.camera,
+                "recording_id": clip.recording_id,
+                "release": chosen.name,
             }
-        rows.append(row)
+            earlier = before.get(clip.segment_id)
+            if (
+                clip.content is None
+                and earlier is not None
+                and earlier["recording_id"] == clip.recording_id
+                and spans[clip.segment_id][0] <= earlier["first_frame_time"]
+                and earlier["last_frame_time"] < spans[clip.segment_id][1]
+            ):
+                row = earlier
+                kept.add(earlier["clip_path"])
+            elif clip.content is None or clip.info is None:
+                row |= {"status": "failed", "reason": clip.reason}
+            else:
+                path = f"{folder}/{clip.segment_id}{SUFFIX}"
+                write(path, clip.content)
+                kept.add(path)
+                row |= {
+                    "status": "ok",
+                    "clip_path": path,
+                    "first_frame_time": to_datetime(clip.info.first_frame_time_ns),
+                    "last_frame_time": to_datetime(clip.info.last_frame_time_ns),
+                    "frame_count": clip.info.frame_count,
+                    "lead_in_s": clip.info.lead_in_s,
+                    "size_bytes": clip.info.size_bytes,
+                }
+            rows.append(row)
     publish(files, CLIPS, hour, rows_table(CLIPS, rows), chosen.name)
     # Clips of an earlier run of this hour that no row names any more.
-    for stale in set(files.files(folder)) - kept:
-        files.delete(stale)
+    files.delete_files([path for path in there if path.endswith(SUFFIX) and path not in kept])
     size_bytes = sum(clip_size for row in rows if isinstance(clip_size := row.get("size_bytes"), int))
     failed = [row for row in rows if row["status"] == "failed"]
     if failed:
@@ -124,9 +131,10 @@ def clips(
     )
 
 
-def _clips_before(files: Store, hour: CameraHour, table_path: str) -> dict[str, dict[str, Any]]:
+def _clips_before(
+    files: Store, hour: CameraHour, table_path: str, written: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
     """The rows of clips that an earlier run cut of the hour and that may still be shown, by segment."""
-    written = files.modified(table_path.rpartition("/")[0])
     if table_path not in written:
         return {}
     blurred_at = Cameras(files).regions_set_at(hour.camera, BLUR)

@@ -29,7 +29,7 @@ from laps.tables import TABLES, Table
 from laps.timegrid import CameraHour, from_datetime, parse_utc, to_datetime
 from resources.datasets import DATASETS
 from resources.forgotten import ForgottenTimes
-from resources.hour_files import copies_of, hour_of, month_of
+from resources.hour_files import copies_of, files_of_hours, month_of
 from resources.publishing import QUARANTINE
 from resources.recordings import Recordings, file_info
 from resources.retention import Retention
@@ -53,7 +53,7 @@ class Part:
 
     Attributes:
         what: the table's name, or what it is.
-        files: the files to remove, in this order.
+        files: the files to remove, the last one after the others.
         rows: rows that go; None where they are not counted.
         rewritten: files of which only some rows go, with the table and the rows that stay.
     """
@@ -147,8 +147,9 @@ def remove(store: Store, planned: Plan) -> Iterator[Part]:
     for part in planned.parts:
         for path, (table, rows) in part.rewritten.items():
             store.write_table(table, path, rows)
-        for path in part.files:
-            store.delete(path)
+        # The last one last: of a data set it is the card, which says of what times there are pictures.
+        store.delete_files(part.files[:-1])
+        store.delete_files(part.files[-1:])
         yield part
 
 
@@ -158,7 +159,7 @@ def remove(store: Store, planned: Plan) -> Iterator[Part]:
 def _hour_parts(store: Store, time: Forgotten, hours: list[CameraHour]) -> tuple[list[Part], list[CameraHour]]:
     """What is to be removed of the hour tables, and the hours that this concerns."""
     before, after = hours[0].previous, hours[-1].next
-    listed = {table: _files_by_hour(store, table, {before, *hours, after}) for table in HOUR_TABLES}
+    listed = {table: files_of_hours(store, table, {before, *hours, after}) for table in HOUR_TABLES}
     # Of the hour after, the releases whose primitives reach back into the time.
     releases = {_model(path) for path in listed[tables.SEGMENTS].get(after, []) if _reaches_back(store, path, time)}
     parts, touched = [], set()
@@ -177,16 +178,6 @@ def _hour_parts(store: Store, time: Forgotten, hours: list[CameraHour]) -> tuple
                     _clips_that_reach_ahead(store, path, time, part)
         parts.append(part)
     return parts, sorted(touched)
-
-
-def _files_by_hour(store: Store, table: Table, hours: set[CameraHour]) -> dict[CameraHour, list[str]]:
-    """The files of a table in some hours of a camera, also what killed runs left, for all models."""
-    found: dict[CameraHour, list[str]] = {}
-    for path in sorted(store.modified(table.name)):
-        hour = hour_of(path)
-        if hour in hours and hour is not None:
-            found.setdefault(hour, []).append(path)
-    return found
 
 
 def _model(path: str) -> str:

@@ -33,11 +33,8 @@ class ForgottenTimes:
     def of_camera(self, camera: str) -> list[Forgotten]:
         """The camera's times that were forgotten, in order; read once."""
         if camera not in self._by_camera:
-            rows = [
-                row
-                for path in self.store.files(f"{FORGOTTEN.name}/camera={camera}", ".parquet")
-                for row in self.store.read_table(FORGOTTEN, path).to_pylist()
-            ]
+            paths = self.store.files(f"{FORGOTTEN.name}/camera={camera}", ".parquet")
+            rows = [row for file in self.store.read_tables(FORGOTTEN, paths) for row in file.to_pylist()]
             self._by_camera[camera] = sorted(
                 Forgotten(camera, from_datetime(row["start_time"]), from_datetime(row["end_time"]), row["reason"])
                 for row in rows

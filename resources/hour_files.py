@@ -1,12 +1,48 @@
-"""Which files of a store belong to a camera hour, and which compacted copies hold rows of its month."""
+"""Which files of a store belong to a camera hour, and which compacted copies hold rows of its month.
+
+Clips have folders of their own, ``clip_files/release=<name>/camera=…/date=…/hour=…/<segment_id>.mp4``: whoever lists
+the table `clips` lists its few Parquet files, and not the clips of a year. In stores of earlier versions they lie
+beside the Parquet file; the table's ``clip_path`` says of each where it is, and an hour that is cut again moves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from laps.compaction import FOLDER, folders_of
+from laps.tables import CLIPS, Table
 from laps.timegrid import CameraHour, parse_hour
-from resources.store import Store
+from resources.store import Store, hour_folder
+
+CLIP_FILES = "clip_files"
+
+
+def clip_folder(hour: CameraHour, release: str) -> str:
+    """The folder of the clips of an hour, below the store's root."""
+    return f"{clip_files_path(release)}/{hour_folder(hour)}"
+
+
+def clip_files_path(release: str) -> str:
+    """The folder of all clips of a release."""
+    return f"{CLIP_FILES}/release={release}"
+
+
+def roots_of(table: Table) -> tuple[str, ...]:
+    """The folders of a table: that of its rows, and that of the files which they name, where there are such."""
+    return (table.name, CLIP_FILES) if table is CLIPS else (table.name,)
+
+
+def files_of_hours(store: Store, table: Table, hours: Collection[CameraHour]) -> dict[CameraHour, list[str]]:
+    """The files of a table in some hours, also what killed runs left, for all models; only their days are listed."""
+    days = sorted({hour_folder(hour).rpartition("/")[0] for hour in hours})
+    found: dict[CameraHour, list[str]] = {}
+    for root in roots_of(table):
+        parts = [root] if table.model_level is None else [f"{root}/{model}" for model in store.folders(root)]
+        for path in (path for part in parts for day in days for path in sorted(store.listing(f"{part}/{day}"))):
+            hour = hour_of(path)
+            if hour is not None and hour in hours:
+                found.setdefault(hour, []).append(path)
+    return found
 
 
 def hour_of(path: str) -> CameraHour | None:

@@ -370,6 +370,7 @@ class ModelRegistry:
         """
         from laps.compaction import COPIES
         from resources.copies import copy_folder
+        from resources.hour_files import clip_files_path
 
         release = self.release(name)
         if release.status != "draft":
@@ -377,7 +378,8 @@ class ModelRegistry:
         removed = {}
         tables = [table for table in TABLES.values() if table.model_level == "release"]
         copies = [copy_folder(copy, name) for copy in COPIES.values() if copy.model_level == "release"]
-        for folder in [*(self.store.table_path(table, name) for table in tables), *copies, f"reports/release={name}"]:
+        kept = [self.store.table_path(table, name) for table in tables]
+        for folder in [*kept, clip_files_path(name), *copies, f"reports/release={name}"]:
             if files := self.store.files(folder):
                 removed[folder] = len(files)
                 self.store.delete(folder)

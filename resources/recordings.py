@@ -74,11 +74,13 @@ class Landed:
         camera: the camera in whose folder it lies; empty where it lies in none.
         uri: its path or URL.
         marker: changes when the file or its sidecar does: size and modification time, or the store's etag.
+        sidecars: URLs of the JSON files beside it that may be its sidecar; None on a disk, where looking costs nothing.
     """
 
     camera: str
     uri: str
     marker: str
+    sidecars: tuple[str, ...] | None = None
 
 
 def file_info(uri: str) -> FileInfo:
@@ -127,12 +129,20 @@ class Recordings:
 
     # --- the register ------------------------------------------------------------------------------------------
 
-    def register(self, uri: str, camera: str, start_ns: int | None = None) -> dict[str, Any]:
+    def register(
+        self, uri: str, camera: str, start_ns: int | None = None, *, sidecars: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         """Register one file for a camera and return its row; a file that cannot be used is quarantined.
 
         The same file offered again keeps its row. When its start has been corrected (another ``start_ns``, sidecar or
         name), or the file was changed, the new row takes the place of the old one, which becomes ``superseded``.
         A ``start_ns`` that was once given stands until another is given, as long as the file keeps its size.
+
+        Args:
+            uri: path or URL of the file.
+            camera: the camera that filmed it.
+            start_ns: its start, where a person gives it, nanoseconds since the epoch.
+            sidecars: the files beside it that may be its sidecar, where a listing has shown which there are.
 
         Raises:
             InputError: there is no such file, it or its sidecar cannot be opened, or the camera's name is no name.
@@ -140,7 +150,7 @@ class Recordings:
         """
         check_camera(camera)
         info = file_info(uri)
-        sidecar = self._sidecar(info.uri)
+        sidecar = self._sidecar(info.uri, sidecars)
         before = self._rows_of(camera, info.uri)
         current = next((row for row in before if row["status"] == "ok"), None)
         if start_ns is None and current and current["start_source"] == "option":
@@ -228,7 +238,7 @@ class Recordings:
     def _register(
         self, camera: str, *, columns: Sequence[str] | None = None, touching: tuple[int, int] | None = None
     ) -> pa.Table:
-        """A camera's part of the register as one data set: object storage is asked for many files at once."""
+        """A camera's part of the register, read as one: a year of it is thousands of small files."""
         import pyarrow as pa
         import pyarrow.dataset as ds
         import pyarrow.fs
@@ -241,12 +251,16 @@ class Recordings:
             ends = ds.field("end_time")
             chosen = (ds.field("start_time") < stop) & (ends.is_null() | (ends >= start))
             chosen |= ds.field("status").is_null()
-        # pyarrow's own file system reads local files several times faster than one that passes through Python.
-        filesystem = pa.fs.LocalFileSystem() if self.store.is_local else self.store.fs
+        wanted = list(columns or schema.names)
+        if not self.store.is_local:
+            # A data set would look at each file twice before it is read.
+            whole = pa.concat_tables([schema.empty_table(), *self.store.read_tables(RECORDINGS, paths)])
+            return (whole if chosen is None else whole.filter(chosen)).select(wanted)
         files = [self.store.full_path(path) for path in paths]
         try:
-            rows = ds.dataset(files, schema=schema, format="parquet", filesystem=filesystem)
-            found = rows.to_table(columns=list(columns or schema.names), filter=chosen)
+            # pyarrow's own file system reads local files several times faster than one that passes through Python.
+            rows = ds.dataset(files, schema=schema, format="parquet", filesystem=pa.fs.LocalFileSystem())
+            found = rows.to_table(columns=wanted, filter=chosen)
             if found["status"].null_count:
                 # Every row has one; those of another table's file have none.
                 raise pa.ArrowInvalid("a row has no status")
@@ -274,9 +288,10 @@ class Recordings:
             name = path.rpartition("/")[2]
             if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
                 # A start that is corrected in a sidecar changes the recording as well.
-                parts = [found[part] for part in (path, *sidecar_names(path)) if part in found]
-                marker = " ".join(map(_change_marker, parts))
-                yield Landed(path.split("/")[0] if "/" in path else "", landing.url(path), marker)
+                beside = [other for other in sidecar_names(path) if other in found]
+                marker = " ".join(_change_marker(found[part]) for part in (path, *beside))
+                sidecars = None if landing.is_local else tuple(map(landing.url, beside))
+                yield Landed(path.split("/")[0] if "/" in path else "", landing.url(path), marker, sidecars)
 
     def camera_of(self, uri: str) -> str:
         """The camera in whose folder of the landing zone a file lies; empty where it lies in none."""
@@ -328,23 +343,36 @@ class Recordings:
                 where=landed.uri,
                 fix=f"Move it to {self.landing}/<camera>/, or name its camera: laps ingest FILE --camera NAME.",
             )
-        return self.register(landed.uri, landed.camera)
+        return self.register(landed.uri, landed.camera, sidecars=landed.sidecars)
 
-    def _sidecar(self, uri: str) -> Sidecar | None:
+    def _sidecar(self, uri: str, listed: Sequence[str] | None) -> Sidecar | None:
         """The JSON file beside a recording that says when it starts, where there is one."""
         from laps.recordings import Sidecar, sidecar_names
 
-        for name in sidecar_names(uri):
-            try:
-                with open_uri(name) as file:
-                    sidecar = Sidecar(name, file.read())
-            except FileNotFoundError:
+        names = sidecar_names(uri) if listed is None else listed
+        for name, content in zip(names, _small_files(names), strict=True):
+            if isinstance(content, FileNotFoundError):
                 continue
-            except OSError as error:
-                raise unreadable(name, error) from error
+            if isinstance(content, OSError):
+                raise unreadable(name, content) from content
+            sidecar = Sidecar(name, content)
             if sidecar.concerns(uri):
                 return sidecar
         return None
+
+
+def _small_files(uris: Sequence[str]) -> Iterator[bytes | OSError]:
+    """The content of each file or its error; object storage is asked for all of them at once, once for each."""
+    if uris and uris[0].startswith("s3://"):
+        fs, _ = file_system(uris[0])
+        yield from fs.read_files([uri.removeprefix("s3://") for uri in uris])
+        return
+    for uri in uris:
+        try:
+            with open_uri(uri) as file:
+                yield file.read()
+        except OSError as error:
+            yield error
 
 
 def _registration_row(offered: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from laps import tables
 from laps.errors import InputError, StoreError
 from laps.tables import Table
 from laps.timegrid import NS_PER_S, CameraHour
-from resources.hour_files import copies_of, hour_of, month_of
+from resources.hour_files import copies_of, hour_of, month_of, roots_of
 from resources.publishing import QUARANTINE
 from resources.store import PART, Store
 
@@ -118,7 +118,8 @@ def over_age(store: Store, kept: Retention) -> Iterator[tuple[Table, dict[Camera
             continue
         found: dict[CameraHour, list[str]] = {}
         # What was set aside holds the same people as what was published.
-        for path in sorted([*store.modified(table.name), *store.modified(f"{QUARANTINE}/{table.name}")]):
+        roots = (*roots_of(table), f"{QUARANTINE}/{table.name}")
+        for path in sorted(path for root in roots for path in store.listing(root)):
             hour = hour_of(path)
             if hour is not None and kept.is_over_age(table, hour):
                 found.setdefault(hour, []).append(path)
@@ -140,11 +141,11 @@ def apply(store: Store, *, dry_run: bool = False) -> list[Removed]:
         months |= {month_of(hour) for hour in by_hour}
         if not dry_run:
             # The table's own file last: as long as it is there, so are the clips that it names.
-            for path in sorted(files, key=lambda path: path.endswith(f"/{PART}")):
-                store.delete(path)
+            parts = {path for path in files if path.endswith(f"/{PART}")}
+            store.delete_files([path for path in files if path not in parts])
+            store.delete_files(sorted(parts))
     if months and not dry_run:
-        for path in copies_of(store, months):
-            store.delete(path)
+        store.delete_files(list(copies_of(store, months)))
     return removed
 
 

@@ -3,6 +3,7 @@
 Files appear whole or not at all: they are written to a local temporary file and then published in one step, a
 rename on a local disk and a single object upload elsewhere. Reading goes through fsspec; the layout is
 ``<root>/<table>[/tokenizer=<id>|/release=<name>]/camera=<camera>/date=<YYYY-MM-DD>/hour=<HH>/part-0.parquet``.
+Nothing but Parquet lies in the folders of tables, so that listing them lists no more than is read.
 
 Credentials, endpoint and region of object storage come from the environment or the AWS files and never appear here.
 Its transient errors are tried again for at most 31 s of waiting a request (see :mod:`resources.object_storage`); what
@@ -13,18 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from laps.errors import DamagedFileError, InputError, NotProcessedError, StoreError
 from laps.tables import Table, mend
@@ -45,6 +47,8 @@ _UPLOADS = "laps-upload-"
 # A file that is replaced again and again while it is read is no accident any more.
 _READINGS = 3
 _COPY_BYTES = 32 * 2**20
+# Small files whose content is in memory at once.
+_FILES_AT_ONCE = 500
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
@@ -209,6 +213,16 @@ class Store:
                     self.fs.rm(found)
             elif self.fs.exists(full):
                 self.fs.rm(full, recursive=True)
+
+    def delete_files(self, paths: Collection[str]) -> None:
+        """Remove files by their paths, in object storage up to a thousand in a request; those that are gone are."""
+        if self.is_s3 and paths:
+            others = f"and {len(paths) - 1} others cannot all be deleted" if len(paths) > 1 else "cannot be deleted"
+            with self._trouble(next(iter(paths)), others):
+                self.fs.rm([self.full_path(path) for path in paths])
+            return
+        for path in paths:
+            self.delete(path)
 
     def move(self, path: str, target: str) -> None:
         """Give a file another place; what is there is replaced. Not in one step: it may be in both for a moment."""
@@ -400,7 +414,7 @@ class Store:
 
     def partition_path(self, table: Table, hour: CameraHour, model: str | None = None) -> str:
         """Where a camera hour of a table lies, below the root."""
-        return f"{self.table_path(table, model)}/camera={hour.camera}/date={hour.date}/hour={hour.hour}/{PART}"
+        return f"{self.table_path(table, model)}/{hour_folder(hour)}/{PART}"
 
     def table_path(self, table: Table, model: str | None = None) -> str:
         """The folder of a table, or of one model's part of it."""
@@ -431,17 +445,36 @@ class Store:
             NotProcessedError: there is no such file.
             StoreError: it cannot be read, is damaged, or is a file of another table.
         """
+        names = columns or table.column_names
+        return self._typed(table, path, names, _again_if_replaced(partial(self._read_columns, table, path, names)))
+
+    def read_tables(
+        self, table: Table, paths: Sequence[str], columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of small files, in order, each as :meth:`read_table` gives them.
+
+        Object storage is asked for many at once, once for each.
+        """
+        names = columns or table.column_names
+        if not self.is_s3:
+            yield from (self.read_table(table, path, list(names)) for path in paths)
+            return
+        for first in range(0, len(paths), _FILES_AT_ONCE):
+            for path, content in self._read_files(paths[first : first + _FILES_AT_ONCE]).items():
+                yield self._typed(table, path, names, self._read_columns(table, path, names, io.BytesIO(content)))
+
+    def _read_columns(self, table: Table, path: str, names: Sequence[str], source: BinaryIO | None = None) -> pa.Table:
+        """The columns that there are of those that are wanted."""
+        with self._parquet(table, path, at_once=names, source=source) as file:
+            have = set(file.schema_arrow.names)
+            return file.read(columns=[name for name in names if name in have])
+
+    def _typed(self, table: Table, path: str, names: Sequence[str], rows: pa.Table) -> pa.Table:
+        """Rows of a file with the declared types; columns that it lacks are null."""
         import pyarrow as pa
 
         schema = table.schema()
-        wanted = [schema.field(name) for name in (columns or table.column_names)]
-
-        def read() -> pa.Table:
-            with self._parquet(table, path) as file:
-                have = set(file.schema_arrow.names)
-                return file.read(columns=[field.name for field in wanted if field.name in have])
-
-        rows = _again_if_replaced(read)
+        wanted = [schema.field(name) for name in names]
         have = set(rows.column_names)
         arrays = []
         for field in wanted:
@@ -510,22 +543,43 @@ class Store:
             yield file
 
     @contextmanager
-    def _parquet(self, table: Table, path: str) -> Iterator[pq.ParquetFile]:
-        """An open file of a table, which is closed with the block; its errors and those of the block name it."""
+    def _parquet(
+        self, table: Table, path: str, at_once: Collection[str] = (), source: BinaryIO | None = None
+    ) -> Iterator[pq.ParquetFile]:
+        """An open file of a table, which is closed with the block; its errors and those of the block name it.
+
+        Args:
+            table: the table.
+            path: of the file, below the root.
+            at_once: columns that are fetched from object storage before the block begins.
+            source: its content, where it is read already.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        source = self.open(path)
+        by_columns = source is None and self.is_s3 and len(at_once) > 0
+        if source is None:
+            source = self._open_for_columns(path) if by_columns else self.open(path)
         with source, self._trouble(path, "cannot be read"):
             try:
                 file = pq.ParquetFile(source)
                 self._check_table(table, file.schema_arrow, path)
+                if by_columns:
+                    from resources.column_ranges import ranges_of
+
+                    cast("Any", source).cache.fetch_at_once(ranges_of(file.metadata, at_once))
                 yield file
             except (pa.ArrowInvalid, OSError) as error:
                 # Arrow's own OSError has no number; those of the file system have one, or a class.
                 if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                     raise
                 raise self._damaged(path, f"is no readable Parquet file: {error}") from error
+
+    def _open_for_columns(self, path: str) -> BinaryIO:
+        from resources.column_ranges import ColumnRanges
+
+        with self._trouble(path, "cannot be read"):
+            return cast("BinaryIO", self.fs.open(self.full_path(path), "rb", cache_type=ColumnRanges.name))
 
     def _check_table(self, table: Table, schema: pa.Schema, path: str) -> None:
         """Raise StoreError where a file is another table's: all its columns would be null."""
@@ -542,6 +596,11 @@ class Store:
             where=self.url(path),
             fix=mend(path),
         )
+
+
+def hour_folder(hour: CameraHour) -> str:
+    """The folder of a camera hour, below that of whatever is kept by the hour."""
+    return f"camera={hour.camera}/date={hour.date}/hour={hour.hour}"
 
 
 def reason(error: OSError) -> str:

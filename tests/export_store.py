@@ -20,6 +20,7 @@ from laps.clustering import ClusterModel
 from laps.detector import DetectorTimes
 from laps.tables import CLIPS, CLUSTER_ASSIGNMENTS, CLUSTERS, SEGMENT_EMBEDDINGS, SEGMENTS
 from laps.timegrid import NS_PER_S, CameraHour, SampleGrid, from_datetime, parse_utc, to_datetime
+from resources.hour_files import clip_folder
 from resources.models import (
     CALIBRATION,
     CALIBRATION_FILE,
@@ -217,7 +218,7 @@ def _fill_hour(
             info = cut_clip(
                 file, out, name="one", recording_start_ns=recording_start_ns, start_ns=start_ns, end_ns=end_ns
             )
-        path = f"{store.partition_path(CLIPS, hour, release.name).rpartition('/')[0]}/{segment_id}.mp4"
+        path = f"{clip_folder(hour, release.name)}/{segment_id}.mp4"
         store.write_bytes(path, out.getvalue())
         clips.append(
             of

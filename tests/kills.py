@@ -30,6 +30,7 @@ from laps_dagster.hour_runs import UNFINISHED
 from laps_dagster.instance import ensure_home, open_instance
 from laps_dagster.processes import is_gone, process_of
 from laps_dagster.runs import Task, execute
+from resources.hour_files import roots_of
 from resources.models import ModelRegistry
 from resources.recordings import Recordings
 from resources.settings import store_settings
@@ -97,7 +98,8 @@ class Scene:
         return {
             path: hashlib.sha256(store.read_bytes(path)).hexdigest()
             for table in HOUR_TABLES
-            for path in store.files(table.name)
+            for root in roots_of(table)
+            for path in store.files(root)
         }
 
     def laps(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -140,7 +142,8 @@ def make_scene(folder: Path, cameras: tuple[str, ...] = CAMERAS, start_ns: int =
     made = scene.tables()
     assert any(path.endswith(".mp4") for path in made), "the scene has no primitive"
     for table in HOUR_TABLES:
-        shutil.rmtree(folder / "store" / table.name)
+        for root in roots_of(table):
+            shutil.rmtree(folder / "store" / root)
     shutil.rmtree(folder / "dagster")
     return scene, made
 

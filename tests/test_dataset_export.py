@@ -214,7 +214,7 @@ def test_two_tokenizers_are_refused_with_the_hours_to_make_again(fresh: ExportSt
 
 
 def test_a_clip_that_is_gone_is_left_out_and_named(fresh: ExportStore, tmp_path: Path) -> None:
-    victim = fresh.store.files("clips", ".mp4")[0]
+    victim = fresh.store.files("clip_files", ".mp4")[0]
     fresh.store.delete(victim)
     chosen = choose(fresh.store, fresh.release, Selection())
     told: list[str] = []

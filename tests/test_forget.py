@@ -23,6 +23,7 @@ from resources.catalog import connect, run_query
 from resources.compaction import compact
 from resources.forget import Plan, plan, remove
 from resources.forgotten import ForgottenTimes
+from resources.hour_files import clip_folder
 from resources.models import Release
 from resources.recordings import Recordings
 from resources.retention import apply, set_days
@@ -340,17 +341,19 @@ def test_on_object_storage_as_on_a_disk(s3: S3):
             store.write_partition(table, hour, rows_table(table, rows_of(table, "a", hour.hour_ns)))
         rows = rows_table(tables.CLIPS, rows_of(tables.CLIPS, "a", hour.hour_ns))
         store.write_partition(tables.CLIPS, hour, rows, "r1")
-        store.write_bytes(f"{store.partition_path(tables.CLIPS, hour, 'r1').rpartition('/')[0]}/x.mp4", b"mp4")
+        # Where clips are, and where earlier versions kept them.
+        for folder in (clip_folder(hour, "r1"), store.partition_path(tables.CLIPS, hour, "r1").rpartition("/")[0]):
+            store.write_bytes(f"{folder}/x.mp4", b"mp4")
     for path in gone:
         store.write_bytes(path, b"{}")
     before = {path for path in store.files("") if "hour=05" in path or path in gone}
     every = set(store.files(""))
     planned = forget(store, Forgotten("a", FIVE, FIVE + MINUTE))
-    assert len(before) == 6 and every - set(store.files("")) == before
+    assert len(before) == 7 and every - set(store.files("")) == before
     assert [part.rows for part in planned.parts if part.what == "keyframes"] == [10]
     assert plan(store, planned.time).parts == []
     set_days(store, "clips", 0)
-    assert [(one.table, one.files) for one in apply(store)] == [("clips", 2)]
+    assert [(one.table, one.files) for one in apply(store)] == [("clips", 3)]
 
 
 def test_the_command_asks_says_and_removes(fresh: ExportStore, laps_command, monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,10 +205,10 @@ def test_a_network_that_is_down_ends_the_look_and_a_single_file_does_not(
     down = {str(files[0])}
     register = Recordings.register
 
-    def unreachable(self: Recordings, uri: str, camera: str, start_ns: int | None = None) -> dict[str, object]:
+    def unreachable(self: Recordings, uri: str, camera: str, **more: Any) -> dict[str, object]:
         if uri in down:
             raise UnreachableError("no route to host", where=uri)
-        return register(self, uri, camera, start_ns)
+        return register(self, uri, camera, **more)
 
     monkeypatch.setattr(Recordings, "register", unreachable)
     look = zone(landing).look()
@@ -233,15 +234,26 @@ def test_objects_appear_whole_and_are_listed_and_nothing_more(
         Store(recordings.landing).write_bytes(f"cam1/{name}", content)
 
     put("20260105T051000Z.mp4", video.read_bytes())
+
+    def asked_for_sidecars() -> list[str]:
+        return [
+            r.method for r in s3.proxy.requests if r.path.split("?")[0].endswith(".json") and "landing/cam1" in r.path
+        ]
+
     first = look()
     assert first.registered == [f"{recordings.landing}/cam1/20260105T051000Z.mp4"]
     s3.proxy.reset()
     assert look(first.digest).registered == []
     assert {request.method for request in s3.proxy.requests} <= {"GET", "HEAD"}
     assert not any("mp4" in request.path for request in s3.proxy.requests), "listed, and not opened"
+    # Where the listing shows no sidecar none is looked for, and one that it shows is one request.
+    put("20260105T052000Z.mp4", video.read_bytes())
+    s3.proxy.reset()
+    assert len(look(first.digest).registered) == 1 and asked_for_sidecars() == []
     put("20260105T051000Z.mp4.json", json.dumps({"start": "2026-01-05T07:10:00Z"}).encode())
-    assert len(look(first.digest).registered) == 1
-    (row,) = [row for row in recordings.of_camera("cam1") if row["status"] == "ok"]
+    s3.proxy.reset()
+    assert len(look(first.digest).registered) == 1 and asked_for_sidecars() == ["GET"]
+    (row,) = [r for r in recordings.of_camera("cam1") if r["status"] == "ok" and "T051000Z" in r["uri"]]
     assert (row["start_time"].hour, row["start_source"]) == (7, "sidecar")
 
 

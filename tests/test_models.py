@@ -346,12 +346,14 @@ def test_a_discarded_draft_leaves_its_models_and_nothing_else(registry: ModelReg
     store.write_bytes(streams, b"")
     assign(registry, name, 1, 2)
     store.write_bytes(f"{store.table_path(SEGMENTS, name)}/camera=cam1/{PART}", b"")
-    store.write_bytes(f"{store.table_path(CLIPS, name)}/camera=cam1/a.mp4", b"")
+    store.write_bytes(f"{store.table_path(CLIPS, name)}/camera=cam1/{PART}", b"")
+    store.write_bytes(f"clip_files/release={name}/camera=cam1/a.mp4", b"")
     store.write_bytes(f"{store.table_path(CLUSTERS, name)}/{PART}", b"")
     store.write_bytes(f"reports/release={name}/report.html", b"")
     assert registry.discard(name) == {
         "segments/release=r2": 1,
         "clips/release=r2": 1,
+        "clip_files/release=r2": 1,
         "cluster_assignments/release=r2": 2,
         "clusters/release=r2": 1,
         "reports/release=r2": 1,

@@ -258,11 +258,11 @@ def test_running_an_hour_again_gives_the_same_bytes(processed: Backfill, store: 
         if table.partitioned == "camera_hour"
     ]
     before = {path: store.read_bytes(path) for path in paths}
-    clips = {path: store.read_bytes(path) for path in store.files("clips", ".mp4")}
+    clips = {path: store.read_bytes(path) for path in store.files("clip_files", ".mp4")}
     for job in ("observe", "segment"):
         assert execute(Task(job, hour.key)).ok
     assert {path: store.read_bytes(path) for path in paths} == before
-    assert {path: store.read_bytes(path) for path in store.files("clips", ".mp4")} == clips
+    assert {path: store.read_bytes(path) for path in store.files("clip_files", ".mp4")} == clips
 
 
 def test_the_quarantined_file_is_in_the_catalog_and_the_report(processed: Backfill, store: Store) -> None:

@@ -52,7 +52,7 @@ FAULTS = (
     ("cut response", "GET", "keypoint_tracks/"),
     ("lost", "PUT", "models/tokenizer/"),
     ("reset", "PUT", "latent_stream/"),
-    ("503", "PUT", r"clips/.*mp4"),
+    ("503", "PUT", r"clip_files/.*mp4"),
     ("500", "HEAD", "segments/"),
     ("cut response", "GET", "segment_embeddings/"),
     ("reset", "GET", "list-type"),
@@ -179,9 +179,9 @@ def test_every_table_is_that_of_the_local_run_row_for_row(processed: Processed) 
                 assert ours.equals(theirs), f"{table.name} of {hour.key}"
                 compared += ours.num_rows
     assert compared > 500
-    clips = processed.local.files("clips", ".mp4")
+    clips = processed.local.files("clip_files", ".mp4")
     assert len(clips) >= 3
-    assert processed.remote.files("clips", ".mp4") == clips
+    assert processed.remote.files("clip_files", ".mp4") == clips
     assert all(processed.remote.read_bytes(clip) == processed.local.read_bytes(clip) for clip in clips)
 
 
@@ -197,7 +197,9 @@ def test_the_recording_is_read_by_ranges_and_not_copied(processed: Processed) ->
     # Each stage that opens it (registering, describing two hours, tracking, cutting) reads it once, as it is smaller
     # than a block; two faults cost one reading each.
     assert 4 * size <= sum(request.bytes_out for request in processed.reads) <= 7 * size
-    copies = [path for path in processed.remote.files("") if path.endswith(".mp4") and not path.startswith("clips/")]
+    copies = [
+        path for path in processed.remote.files("") if path.endswith(".mp4") and not path.startswith("clip_files/")
+    ]
     assert copies == []
 
 

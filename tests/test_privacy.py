@@ -84,7 +84,7 @@ def test_a_blurred_region_is_grey_wherever_pictures_are_stored(fresh: ExportStor
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
     register_cameras(["a", "b"])
-    assert not any(is_grey(one) for one in pictures(store.read_bytes(store.files("clips", ".mp4")[0])))
+    assert not any(is_grey(one) for one in pictures(store.read_bytes(store.files("clip_files", ".mp4")[0])))
     Cameras(store).write(Camera("a", blur_regions=(STRIP,)))
     assert execute(Task("track", HOUR.key)).ok
     cut_clips()
@@ -108,16 +108,19 @@ def test_a_blurred_region_is_grey_wherever_pictures_are_stored(fresh: ExportStor
     assert jpegs and all(is_grey(cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR)) for one in jpegs)
     # Cut again when the video is gone, what was cut stays; but not what was cut with other regions.
     monkeypatch.setattr("assets.clips.open_uri", gone)
-    mp4s = store.files("clips", ".mp4")
+    mp4s = store.files("clip_files", ".mp4")
     cut_clips()
-    assert store.read_partition(CLIPS, HOUR, release.name).to_pylist() == rows and store.files("clips", ".mp4") == mp4s
+    assert (
+        store.read_partition(CLIPS, HOUR, release.name).to_pylist() == rows
+        and store.files("clip_files", ".mp4") == mp4s
+    )
     # Hours that were made with other regions are to be made again, the pictures from the video.
     assert due(store, TRACK, [HOUR]) == []
     Cameras(store).write(Camera("a"))
     assert due(store, TRACK, [HOUR]) == [HOUR] and HOUR in due(store, SEGMENT, [HOUR], release.name)
     cut_clips()
     assert {row["status"] for row in store.read_partition(CLIPS, HOUR, release.name).to_pylist()} == {"failed"}
-    assert not set(store.files("clips", ".mp4")) & {row["clip_path"] for row in rows}
+    assert not set(store.files("clip_files", ".mp4")) & {row["clip_path"] for row in rows}
 
 
 @settings(max_examples=10, deadline=None)

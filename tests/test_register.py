@@ -235,15 +235,13 @@ def test_a_network_that_is_down_ends_a_scan(
             raise ConnectionError("connection reset")
 
     def open_broken(uri: str, *ahead: int) -> Any:
-        if uri.endswith(".json"):
-            raise FileNotFoundError(uri)
         return Broken(b"x" * 100)
 
     info = resources.recordings.FileInfo("s3://bucket/a.mp4", 100, None, "e")
     monkeypatch.setattr(resources.recordings, "file_info", lambda uri: info)
     monkeypatch.setattr(resources.recordings, "open_uri", open_broken)
     with pytest.raises(UnreachableError, match=r"s3://bucket/a.mp4: cannot be reached: connection reset.*network"):
-        recordings.register(info.uri, "cam1")
+        recordings.register(info.uri, "cam1", sidecars=())
     assert recordings.of_camera("cam1") == []
 
 

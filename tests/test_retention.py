@@ -28,6 +28,7 @@ from resources.configured import default_resources
 from resources.forget import plan
 from resources.forgotten import Forgotten
 from resources.freshness import registrations
+from resources.hour_files import clip_folder
 from resources.models import CALIBRATION, CLUSTER_MODEL, TOKENIZER, ModelRegistry
 from resources.recordings import Recordings
 from resources.reporting import missing_hours, survey
@@ -122,13 +123,14 @@ def test_what_belongs_to_primitives_goes_with_them(store):
 
 
 def test_clips_go_with_their_files_and_copies_with_the_months(store):
-    folder = store.partition_path(CLIPS, OLD, "r1").rpartition("/")[0]
+    # Where clips are, and where earlier versions kept them.
+    folders = [clip_folder(OLD, "r1"), store.partition_path(CLIPS, OLD, "r1").rpartition("/")[0]]
     copies = [f"compacted/clips/release=r1/camera={one}/month={OLD.date[:7]}/1.parquet" for one in "ab"]
-    for path in (f"{folder}/x.mp4", *copies):
+    for path in (*(f"{folder}/x.mp4" for folder in folders), *copies):
         store.write_bytes(path, b"")
     set_days(store, "clips", 30)
     apply(store)
-    assert store.files(folder) == []
+    assert [store.files(folder) for folder in folders] == [[], []]
     assert [store.exists(path) for path in copies] == [False, True]
 
 

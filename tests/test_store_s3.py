@@ -18,11 +18,11 @@ import pytest
 
 import resources.object_storage
 from laps.errors import LapsError, NotProcessedError, StoreError
-from laps.tables import CLUSTER_ASSIGNMENTS
-from laps.timegrid import CameraHour
+from laps.tables import CLUSTER_ASSIGNMENTS, KEYFRAMES
+from laps.timegrid import CameraHour, to_datetime
 from resources.object_storage import ObjectStorage
 from resources.recordings import Recordings
-from resources.store import Store, file_system
+from resources.store import Store, file_system, rows_table
 from tests.s3 import S3, s3, s3_server
 from tests.test_store import assignments
 from tests.videos import write_video
@@ -315,15 +315,57 @@ def test_a_file_replaced_while_it_is_read_is_read_again(store: Store, monkeypatc
     import pyarrow.parquet as pq
 
     class Late(pq.ParquetFile):
-        def read(self, *args: object, **options: object) -> pa.Table:
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)
             if replacements:
                 write(store, replacements.pop())
-            return super().read(*args, **options)
 
     monkeypatch.setattr(pq, "ParquetFile", Late)
     replacements = [7]
     store.write_partition(CLUSTER_ASSIGNMENTS, HOUR, rows, "r1")
     assert store.read_partition(CLUSTER_ASSIGNMENTS, HOUR, "r1").equals(assignments(7))
+
+
+def test_a_small_column_of_a_large_file_costs_few_bytes(store: Store, s3: S3) -> None:
+    rng = np.random.default_rng(0)
+    groups = [
+        rows_table(
+            KEYFRAMES,
+            [
+                {
+                    "camera": "01",
+                    "sample": 100 * group + place,
+                    "time": to_datetime(10**9 * place),
+                    "frame_time": to_datetime(10**9 * place),
+                    "width_px": 8,
+                    "height_px": 8,
+                    "jpeg": rng.bytes(2**16),
+                }
+                for place in range(16)
+            ],
+        )
+        for group in range(8)
+    ]
+    path = store.partition_path(KEYFRAMES, HOUR)
+    with store.writer(KEYFRAMES, path) as writer:
+        for rows in groups:
+            writer.write(rows)
+    size = len(store.read_bytes(path))
+    assert size > 1.5 * resources.object_storage.BLOCK_BYTES
+    whole = pa.concat_tables(groups)
+    for columns, bytes_read, requests in ((["sample", "time"], size / 50, 12), (None, 1.02 * size + 2**17, 16)):
+        s3.proxy.reset()
+        read = store.read_partition(KEYFRAMES, HOUR, columns=columns)
+        assert read.equals(whole.select(columns) if columns else whole)
+        gets = [request for request in s3.proxy.requests if request.method == "GET"]
+        assert sum(request.bytes_out for request in gets) < bytes_read
+        assert len(gets) <= requests
+    # Of a file that is no longer than a block everything is one request.
+    write(store, 300)
+    for columns in (["cluster_id"], None):
+        s3.proxy.reset()
+        store.read_partition(CLUSTER_ASSIGNMENTS, HOUR, "r1", columns)
+        assert [request.method for request in s3.proxy.requests] == ["HEAD", "GET"]
 
 
 def test_only_one_process_creates(store: Store, s3: S3, tmp_path: Path) -> None:
@@ -382,9 +424,23 @@ def test_a_recording_is_registered_by_range_requests(s3: S3, store: Store, tmp_p
     assert row["reason"] is None
     assert (row["status"], row["uri"], row["size_bytes"]) == ("ok", uri, size)
     # Listed, looked at, read at both ends: with the row's own file, a few requests.
+    assert not any(r.path.split("?")[0].endswith(".mp4.json") for r in s3.proxy.requests)
     reads = [r for r in s3.proxy.requests if r.method == "GET" and r.path.endswith(".mp4")]
     asked = [tuple(map(int, r.range.removeprefix("bytes=").split("-"))) for r in reads]
     assert min(first for first, _ in asked) == 0 and max(last for _, last in asked) == size - 1
     assert len(asked) == len(set(asked)) <= 4
     assert all(r.bytes_out == last - first + 1 for r, (first, last) in zip(reads, asked, strict=True))
     assert 0 < sum(r.bytes_out for r in reads) < size / 10
+    # Offered by its URL, without a listing: one request for each name that a sidecar may have.
+    s3.proxy.reset()
+    assert Recordings(store).register(uri, "01")["recording_id"] == row["recording_id"]
+    sidecars = [
+        (r.method, r.path.rpartition("/")[2]) for r in s3.proxy.requests if "landing" in r.path and ".json" in r.path
+    ]
+    name = uri.rpartition("/")[2]
+    assert sorted(sidecars) == [("GET", name.replace(".mp4", ".json")), ("GET", f"{name}.json")]
+    # The register is listed once, and each of its files is one request.
+    s3.proxy.reset()
+    assert Recordings(store).of_camera("01", touching=(0, 2**62)) == [row]
+    assert Recordings(store).of_camera("01", touching=(0, 1)) == []
+    assert [r.method for r in s3.proxy.requests] == ["GET"] * 4

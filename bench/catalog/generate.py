@@ -41,6 +41,7 @@ from laps.tables import (
 )
 from laps.timegrid import NS_PER_S, CameraHour, SampleGrid, from_datetime, to_datetime
 from resources.cameras import Cameras
+from resources.hour_files import clip_folder
 from resources.store import PART, Store, TableWriter, rows_table
 
 RELEASE, TOKENIZER, CLUSTER_MODEL = "r1", "t5d41402abc4b", "k7b52009b64fd"
@@ -241,7 +242,7 @@ class Generator:
     ) -> None:
         count = len(start_ns)
         failed = rng.random(count) < 0.002
-        folder = self.store.partition_path(CLIPS, hour, RELEASE).rpartition("/")[0]
+        folder = clip_folder(hour, RELEASE)
 
         def unless_failed(values: list[Any], kind: Any) -> pa.Array:
             return pa.array([None if bad else value for value, bad in zip(values, failed, strict=True)], kind)
