@@ -31,7 +31,7 @@ from laps.cameras import Camera, parse_shift
 from laps.tables import KEYFRAMES, KEYPOINT_TRACKS, RAW_VIDEO
 from laps.timegrid import CameraHour, from_datetime
 from laps_dagster.cli.backfill import register_cameras
-from laps_dagster.instance import open_instance
+from laps_dagster.instance import ensure_home, open_instance
 from laps_dagster.morning import judge_day
 from laps_dagster.nightly import nightly
 from laps_dagster.nights import plan_of
@@ -49,6 +49,7 @@ from tests import catalogs
 from tests.catalogs import Primitive, write_primitives
 from tests.conftest import Laps
 from tests.test_bad_input import small_disk
+from tests.test_doctor import findings
 from tests.test_store_s3 import quick
 from tests.videos import write_video
 
@@ -371,6 +372,27 @@ def test_an_hour_that_finds_the_disk_full_is_completed_when_there_is_room(
     track(NEXT)
     assert checksums(store) == checksums(undisturbed)
     assert ask(store, by_hour) == [(9, True), (10, True)]
+
+
+def test_records_of_runs_on_a_full_disk_are_told_and_the_tables_are_shown(
+    small_disk: Path, undisturbed: Store, monkeypatch: pytest.MonkeyPatch, laps_command: Laps
+) -> None:
+    monkeypatch.setenv("LAPS_STORE", undisturbed.root)
+    monkeypatch.setenv("DAGSTER_HOME", str(small_disk))
+    ensure_home()
+    (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free - 2**12))
+    outcome = execute(Task("track", HOUR))
+    assert not outcome.ok
+    (found,) = findings("dagster").values()
+    assert found.level == "problem" and "records of its runs cannot be read or written" in found.said
+    for code, out, err in (laps_command("status"), laps_command("backfill", "--only", "missing")):
+        for said in (outcome.error, err):
+            assert f"DAGSTER_HOME {small_disk}: Dagster's records of its runs cannot be read or written: " in said
+            assert "whether its disk is full" in said and "Traceback" not in said
+        if code == 0:
+            assert "camera cam1" in out and "not yet encoded" in out
+        else:
+            assert (code, out) == (1, "")
 
 
 def checksums(store: Store) -> dict[str, str]:
