@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import threading
 import time
@@ -422,9 +423,7 @@ def test_a_store_that_goes_away_in_the_middle_of_an_hour_is_waited_for(
     monkeypatch.setattr(assets.retries, "FIRST_WAIT_S", 0.5)
     with ExitStack() as running:
         server = running.enter_context(serve(tmp_path / "s3", "laps-test"))
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        ObjectStorage.clear_instance_cache()
+        lead_to(server, monkeypatch)
         store = use(monkeypatch, "s3://laps-test/store")
         register(store, footage)
         run_id = str(uuid.uuid4())
@@ -439,6 +438,15 @@ def test_a_store_that_goes_away_in_the_middle_of_an_hour_is_waited_for(
             assert store.read_bytes(path) == undisturbed.read_bytes(path), table.name
             assert store.files(table.name) == [path]
         assert windows(store) == windows(undisturbed)
+    ObjectStorage.clear_instance_cache()
+
+
+def lead_to(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    # A file system keeps the keys and the endpoint that it was made with.
     ObjectStorage.clear_instance_cache()
 
 
@@ -459,7 +467,7 @@ def waited(run_id: str) -> list[str]:
 
 
 def until(reached: Callable[[], bool]) -> None:
-    stop = time.monotonic() + 120
+    stop = time.monotonic() + 60
     while not reached():
         assert time.monotonic() < stop
         time.sleep(0.05)
@@ -470,10 +478,8 @@ def until(reached: Callable[[], bool]) -> None:
 def test_a_night_that_begins_while_the_store_is_away_is_requested_and_its_run_waits(
     schedule: dg.ScheduleDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in S3Server(Path(), 9, "key", "secret").environment().items():
-        monkeypatch.setenv(name, value)
+    lead_to(S3Server(Path(), 9, "key", "secret"), monkeypatch)  # nobody listens there
     monkeypatch.setenv("LAPS_STORE", "s3://laps-test/store")
-    ObjectStorage.clear_instance_cache()
     with (
         dg.DagsterInstance.ephemeral() as instance,
         dg.build_schedule_context(
