@@ -10,6 +10,7 @@ import warnings
 import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
+from assets.retries import tried_again
 from laps.consistency import RULES
 from laps.tables import Table
 from resources.configured import StoreResource
@@ -25,6 +26,7 @@ def _check(table: Table) -> dg.AssetChecksDefinition:
         partitions_def=camera_hours,
         blocking=True,
     )
+    @tried_again
     def adds_up(
         context: dg.AssetCheckExecutionContext, store: StoreResource, release: ReleaseResource
     ) -> dg.AssetCheckResult:

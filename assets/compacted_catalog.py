@@ -9,6 +9,7 @@ written again: `written` says how many. `left_out` names files of the record tha
 import dagster as dg
 from pydantic import Field
 
+from assets.retries import tried_again
 from assets.specs import PUBLISH, describe
 from resources.configured import StoreResource
 from resources.release import ReleaseResource
@@ -24,6 +25,7 @@ class CompactionSettings(dg.Config):
     deps=["raw_video", "segments", "clips", "segment_embeddings", "cluster_assignments"],
     **describe(__doc__, group=PUBLISH, kinds={"parquet"}),
 )
+@tried_again
 def compacted_catalog(
     context: dg.AssetExecutionContext, config: CompactionSettings, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:

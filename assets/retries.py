@@ -1,8 +1,9 @@
 """Trying a step again when the store was away, and only then.
 
-A request to object storage is already tried for half a minute; what is left is a store that is away for longer. Waits
-double, so that one that comes back within ten minutes costs no run. Bad input, a model that does not fit, a full disk:
-they fail at once, because trying again would change nothing.
+A request to object storage is already tried for up to half a minute; what is left is a store that is away for longer.
+Waits double: 20, 40, 80, 160 and 320 s, so that one that comes back within ten minutes costs no run, even where the
+requests themselves, whose waits are drawn at random, wait hardly at all. Bad input, a model that does not fit, a full
+disk: they fail at once, because trying again would change nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from laps.errors import StoreError
 from resources.store import is_transient
 
 MOST_RETRIES = 5
-FIRST_WAIT_S = 15.0
+FIRST_WAIT_S = 20.0
 
 
 def tried_again(compute: Callable[..., Any]) -> Callable[..., Any]:

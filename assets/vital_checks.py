@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
+from assets.retries import tried_again
 from laps import vitals
 from laps.tables import CLUSTER_ASSIGNMENTS, KEYPOINT_TRACKS, LATENT_STREAM, SEGMENTS
 from laps.timegrid import CameraHour, now_ns
@@ -129,6 +130,7 @@ def _check(rule: Rule, look: Callable[[Seen], Verdict]) -> dg.AssetChecksDefinit
         description=f"{rule.asks} What it means and what to do: {DOCS}#{rule.name}",
         partitions_def=camera_hours,
     )
+    @tried_again
     def vital(
         context: dg.AssetCheckExecutionContext, store: StoreResource, release: ReleaseResource
     ) -> dg.AssetCheckResult:

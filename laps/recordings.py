@@ -562,7 +562,7 @@ def _used_rows(
         if not one.scan.info.exact_times:
             reasons.append(f"{one.scan.info.container} has no timestamps: frames are timed by counting")
         status = "ok"
-        if one.scan.truncated and ends_here:
+        if one.scan.problem and ends_here:
             status = "truncated"
             reasons.insert(0, f"{one.uri}: {one.scan.problem}")
         rows.append(_row(run, times, begin, end, status=status, used=True, reason="; ".join(reasons) or None))

@@ -288,9 +288,9 @@ RAW_VIDEO = Table(
         Column(
             "status",
             "string",
-            "ok; truncated (the file ends before its container claims); corrupt (cannot be read here); overlap "
-            "(another recording covers the range and is used instead); gap (no footage); forgotten (laps forget: "
-            "footage there is never used).",
+            "ok; truncated (the file ends here before its container claims, or its timestamps jump back and what "
+            "follows is not used); corrupt (cannot be read here); overlap (another recording covers the range and is "
+            "used instead); gap (no footage); forgotten (laps forget: footage there is never used).",
             values=("ok", "truncated", "corrupt", "overlap", "gap", "forgotten"),
         ),
         Column("used", "bool", "Whether later stages take frames from this range."),

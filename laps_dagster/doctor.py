@@ -263,7 +263,7 @@ def _landing() -> Iterator[Finding]:
 def _dagster() -> Iterator[Finding]:
     from dagster import DagsterError
 
-    from laps_dagster.instance import DEFAULT_HOME, open_instance
+    from laps_dagster.instance import DEFAULT_HOME, open_instance, records_error
 
     home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).expanduser().absolute()
     if not (home / "dagster.yaml").exists():
@@ -275,6 +275,11 @@ def _dagster() -> Iterator[Finding]:
     except DagsterError as error:
         said = str(error).strip().splitlines()[0]
         yield Finding("dagster", "problem", f"{home}/dagster.yaml cannot be used: {said}", "Correct the file.")
+    except Exception as error:
+        known = records_error(error)
+        if known is None:
+            raise
+        yield Finding("dagster", "problem", f"{known.where}: {known.what}", known.fix or "")
 
 
 def _instance(instance: DagsterInstance, home: Path) -> Iterator[Finding]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from laps.errors import LapsError
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -32,3 +35,20 @@ def open_instance() -> dg.DagsterInstance:
 
     ensure_home()
     return dagster.DagsterInstance.get()
+
+
+def records_error(error: BaseException) -> LapsError | None:
+    """What to tell a person where Dagster's records could not be read or written; None for any other error.
+
+    Its database says so in an error of its own, which names no place: a disk that is full, a server that is away.
+    """
+    # Not imported for this: where it is not loaded, the error is none of its.
+    database = sys.modules.get("sqlalchemy.exc")
+    if database is None or not isinstance(error, database.OperationalError):
+        return None
+    return LapsError(
+        f"Dagster's records of its runs cannot be read or written: {error.orig}",
+        where=f"DAGSTER_HOME {os.environ.get('DAGSTER_HOME') or DEFAULT_HOME}",
+        fix="Look whether its disk is full, or whether the database that its dagster.yaml names is away; then run it "
+        "again: `laps backfill --only missing` completes what was not made.",
+    )

@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from pydantic import Field
 
-from laps.errors import InputError, NotProcessedError
+from assets.retries import tried_again
+from laps.errors import InputError, NotProcessedError, StoreError
 from laps.timegrid import from_datetime, now_ns
 from laps_dagster.following import Follower, uncalibrated_note
 from laps_dagster.hour_runs import hours_being_observed
@@ -26,6 +27,7 @@ from laps_dagster.stages import OBSERVE, SEGMENT, OutOfDate
 from resources.configured import RecordingsResource, StoreResource
 from resources.freshness import registrations
 from resources.settings import first_hour_ns
+from resources.store import is_transient
 
 RUNS_A_LOOK = 200
 NO_RELEASE = "no release is current, so there is nothing to work with: `laps backfill` makes the first"
@@ -38,6 +40,7 @@ class Night(dg.Config):
 
 
 @dg.op(description="Which hours of a day has each stage still to make; `later_stages` requests them.")
+@tried_again
 def plan_day(
     context: dg.OpExecutionContext, config: Night, store: StoreResource, recordings: RecordingsResource
 ) -> dg.Output[None]:
@@ -96,8 +99,13 @@ def plan_night() -> None:
     "missing or out of date, then report and catalog. It works with the current release and trains nothing.",
 )
 def nightly(context: dg.ScheduleEvaluationContext, store: StoreResource) -> dg.RunRequest | dg.SkipReason:
-    if store.models().current_name() is None:
-        return dg.SkipReason(NO_RELEASE)
+    try:
+        if store.models().current_name() is None:
+            return dg.SkipReason(NO_RELEASE)
+    except StoreError as error:
+        # A tick that fails comes again a day later. The run waits for a store that is away, and asks again.
+        if not is_transient(error):
+            raise
     when = context.scheduled_execution_time.astimezone(ZoneInfo(night_zone()))
     day = str(when.date() - timedelta(days=1))
     return dg.RunRequest(

@@ -100,11 +100,11 @@ def open_nights(instance: dg.DagsterInstance, job: str) -> list[OpenNight]:
         if any(run.job_name == CLOSING_JOBS[-1].name and is_over(run) for run in runs):
             continue
         age_s = time.time() - record.create_timestamp.timestamp()
-        nights.append(OpenNight(run_id, age_s, _plan(instance, run_id), runs))
+        nights.append(OpenNight(run_id, age_s, plan_of(instance, run_id), runs))
     return nights
 
 
-def _plan(instance: dg.DagsterInstance, run_id: str) -> Plan:
+def plan_of(instance: dg.DagsterInstance, run_id: str) -> Plan:
     """What a run of `plan_night` found, from the metadata of its output."""
     (record,) = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT).records
     assert record.event_log_entry.dagster_event is not None

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.retries import tried_again
 from laps_dagster.settings import night_zone, schedules_status
 from resources.configured import StoreResource
 
@@ -10,6 +11,7 @@ _DAILY = "0 1 * * *"
 
 
 @dg.op(description="Remove what is older than its table is kept (laps retention).")
+@tried_again
 def remove_over_age(context: dg.OpExecutionContext, store: StoreResource) -> dg.Output[None]:
     from resources.retention import apply
 

@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from laps_dagster.instance import open_instance
+from laps_dagster.instance import open_instance, records_error
 from laps_dagster.processes import fail_lost_run, fail_lost_runs, made_here, pool_holders
 
 if TYPE_CHECKING:
@@ -82,6 +82,11 @@ def execute(task: Task, threads: int | None = None, run_id: str | None = None) -
     except dg.DagsterError as error:
         # The run could not even begin: an hour that is no partition, a configuration that does not fit.
         return Outcome(task, False, error=str(error).strip().splitlines()[0])
+    except Exception as error:
+        said = records_error(error)
+        if said is None:
+            raise
+        return Outcome(task, False, error=str(said))
     metadata: dict[str, dict[str, Any]] = {}
     for event in result.get_asset_materialization_events():
         entries = event.step_materialization_data.materialization.metadata

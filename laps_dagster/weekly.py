@@ -13,7 +13,8 @@ import dagster as dg
 from dagster._core.storage.tags import ROOT_RUN_ID_TAG  # not public
 from pydantic import Field
 
-from laps.errors import InputError, NotProcessedError
+from assets.retries import tried_again
+from laps.errors import InputError, NotProcessedError, StoreError
 from laps.tables import CLUSTER_ASSIGNMENTS
 from laps.timegrid import HOUR_NS, CameraHour, now_ns
 from laps_dagster.nightly import NO_RELEASE
@@ -22,7 +23,7 @@ from laps_dagster.settings import night_zone, schedules_status, weekly_cron
 from resources.configured import StoreResource
 from resources.models import CLUSTER_MODEL, ModelRegistry, Release
 from resources.settings import store_settings
-from resources.store import Store
+from resources.store import Store, is_transient
 
 NOTE = "weekly draft"
 
@@ -40,6 +41,7 @@ class Draft(dg.Config):
 
 
 @dg.op(description="Fill a draft release and compare it with the current one.")
+@tried_again
 def draft_release(context: dg.OpExecutionContext, config: Draft, store: StoreResource) -> dg.Output[None]:
     from resources.comparison import compare
 
@@ -111,10 +113,15 @@ def fill_draft() -> None:
 )
 def weekly(context: dg.ScheduleEvaluationContext, store: StoreResource) -> dg.RunRequest | dg.SkipReason:
     registry = store.models()
-    if registry.current_name() is None:
-        return dg.SkipReason(NO_RELEASE)
-    if waiting := _waiting(registry):
-        return dg.SkipReason(_decide(waiting[0]))
+    try:
+        if registry.current_name() is None:
+            return dg.SkipReason(NO_RELEASE)
+        if waiting := _waiting(registry):
+            return dg.SkipReason(_decide(waiting[0]))
+    except StoreError as error:
+        # A tick that fails comes again a week later. The run waits for a store that is away, and asks again.
+        if not is_transient(error):
+            raise
     return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y-%m-%d}")
 
 

@@ -99,8 +99,10 @@ class Apart:
 
 
 def _serve(connection: Connection) -> None:
-    # Ctrl-C is for the parent; the child ends with the connection.
+    # Ctrl-C is for the parent; the child ends with the connection, or by SIGTERM when the parent leaves. In a script's
+    # `laps … &` Ctrl-C is ignored, and Dagster gives SIGTERM the same meaning: the parent would wait for ever.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     while True:
         try:
             function, args, kwargs = connection.recv()

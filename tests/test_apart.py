@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -47,6 +48,18 @@ def test_deliberate_errors_come_back_whole(apart):
     assert (raised.value.what, raised.value.where, raised.value.fix) == ("no good", "there", "Do this.")
     with pytest.raises(FileNotFoundError):
         apart.call("a", os.stat, "/no/such/file")
+
+
+def test_it_can_be_ended_where_the_parent_takes_no_signals():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        child = Apart(limit_s=20.0)
+        process = child.call("a", process_of)
+        threading.Timer(0.5, os.kill, (process, signal.SIGTERM)).start()
+        with pytest.raises(MediaError, match="SIGTERM"):
+            child.call("a", time.sleep, 10.0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_crash_names_the_file_and_the_next_call_is_answered(apart):

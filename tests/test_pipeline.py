@@ -42,7 +42,7 @@ from resources.comparison import compare, earlier_numbers, kept
 from resources.configured import StoreResource
 from resources.forget import plan, remove
 from resources.hours import read_previous
-from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry
+from resources.models import CALIBRATION, CALIBRATION_FILE, TOKENIZER, ModelRegistry, Release
 from resources.recordings import Recordings
 from resources.settings import store_settings
 from resources.store import Store
@@ -208,7 +208,9 @@ def test_a_draft_that_cuts_without_rests_fits_its_hours_together(processed: Back
         registry.discard(draft.name)
 
 
-def test_the_weekly_draft_has_models_of_its_own_and_is_compared(processed: Backfill, store: Store) -> None:
+def test_the_weekly_draft_has_models_of_its_own_and_is_compared(
+    processed: Backfill, store: Store, tmp_path: Path
+) -> None:
     """One run of the job: tokenizer to report in a draft, beside the current release, which stays current."""
     registry = ModelRegistry(store)
     current = registry.to_read()
@@ -235,6 +237,7 @@ def test_the_weekly_draft_has_models_of_its_own_and_is_compared(processed: Backf
         }
         report = store.read_bytes(f"reports/release={draft.name}/report.html").decode()
         assert "Beside the current release" in report and f"laps promote {draft.name}" in report
+        shows_only(store, draft, current, tmp_path / "promoted")
         # While it waits for a decision no other is filled.
         with dg.DagsterInstance.ephemeral() as instance:
             when = datetime(2026, 1, 11, 4, tzinfo=UTC)
@@ -247,6 +250,53 @@ def test_the_weekly_draft_has_models_of_its_own_and_is_compared(processed: Backf
         assert not outcome.ok and "waits for a decision" in outcome.error
     finally:
         registry.discard(draft.name)
+
+
+def shows_only(store: Store, draft: Release, current: Release, folder: Path) -> None:
+    """Hours that were run again with another tokenizer: the catalog shows one release or the other, never both."""
+    copy = Store(str(shutil.copytree(store.root, folder)))
+
+    def shown() -> dict[str, set[str]]:
+        connection = open_catalog(copy)
+        columns = connection.execute(
+            "select table_name, column_name from duckdb_columns() where not internal and column_name in "
+            "('release', 'tokenizer_id', 'calibration_id', 'embedder_id', 'cluster_model_id')"
+        ).fetchall()
+        found = {
+            f"{view}.{column}": {
+                one for (one,) in connection.execute(f"select distinct {column} from {view}").fetchall() if one
+            }
+            for view, column in columns
+        }
+        found["segment ids"] = {one for (one,) in connection.execute("select segment_id from primitives").fetchall()}
+        for follower in ("clips", "segment_embeddings", "cluster_assignments", "visual_features"):
+            ids = {one for (one,) in connection.execute(f"select segment_id from {follower}").fetchall()}
+            assert ids == found["segment ids"], follower
+        connection.close()
+        return {name: values for name, values in found.items() if values}
+
+    def ids_of(release: Release) -> dict[str, set[str]]:
+        return {
+            "release": {release.name},
+            "tokenizer_id": {str(release.tokenizer)},
+            "calibration_id": set(release.calibrations.values()),
+            "embedder_id": {str(release.embedder)},
+            "cluster_model_id": {str(release.cluster_model)},
+        }
+
+    before = shown()
+    assert {name.split(".")[0] for name in before} >= {"primitives", "latent_stream", "clusters", "segment_embeddings"}
+    ModelRegistry(copy).promote(draft.name, even_incomplete=True)
+    after = shown()
+    for release, found in ((current, before), (draft, after)):
+        for name, values in found.items():
+            if "." in name:
+                assert values <= ids_of(release)[name.split(".")[1]], (release.name, name)
+    assert after.keys() == before.keys()
+    assert after["segment ids"].isdisjoint(before["segment ids"]), "old rows are not shown"
+    # One step back, and the old ones are there again as they were.
+    ModelRegistry(copy).promote(current.name, even_incomplete=True)
+    assert shown() == before
 
 
 def test_running_an_hour_again_gives_the_same_bytes(processed: Backfill, store: Store) -> None:

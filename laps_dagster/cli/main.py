@@ -12,6 +12,7 @@ import click
 
 from laps import __version__
 from laps.errors import LapsError
+from laps_dagster.instance import records_error
 from resources.urls import refuse_credentials
 
 # Subcommand -> module that holds it. Listed here so that `laps --help` and a quick command import nothing heavy.
@@ -91,6 +92,12 @@ def main() -> None:
             raise
         where = f"{error.filename}: " if error.filename is not None else ""
         click.echo(f"laps: {where}{error.strerror}", err=True)
+        sys.exit(1)
+    except Exception as error:
+        said = records_error(error)
+        if said is None:
+            raise
+        click.echo(f"laps: {said}", err=True)
         sys.exit(1)
 
 

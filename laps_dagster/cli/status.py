@@ -84,12 +84,20 @@ def status(
 def _add_runs(states: list[HourState]) -> None:
     """What the runs say, where there is a Dagster instance: none is made."""
     from laps_dagster.coverage import add_runs
-    from laps_dagster.instance import DEFAULT_HOME, open_instance
+    from laps_dagster.instance import DEFAULT_HOME, open_instance, records_error
 
     home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).expanduser()
-    if (home / "dagster.yaml").exists():
+    if not (home / "dagster.yaml").exists():
+        return
+    try:
         with open_instance() as instance:
             add_runs(instance, states)
+    except Exception as error:
+        # The tables say most of it, and somebody may look because a disk is full.
+        said = records_error(error)
+        if said is None:
+            raise
+        click.echo(f"laps: what runs did is not shown. {said}", err=True)
 
 
 def _echo_camera(camera: str, states: list[HourState], every: bool) -> None:
