@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor  # Dagster has no public base to extend
 
-from laps_dagster.processes import TAG, fail_lost_runs, identity
+from laps_dagster.processes import fail_lost_runs, marks
 
 if TYPE_CHECKING:
     from dagster._core.events import DagsterEvent
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 class _IdentifiedProcess(InProcessExecutor):
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
-        plan_context.instance.add_run_tags(plan_context.run_id, {TAG: identity() or ""})
+        plan_context.instance.add_run_tags(plan_context.run_id, marks())
         fail_lost_runs(plan_context.instance)
         yield from super().execute(plan_context, execution_plan)
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
 
 TAG = "laps/process"
+# On a run that Ray started: the job that its process belongs to. Whether that lives is Ray's to say (ray_launcher.py),
+# as machines of a cluster may share a host name, and then a number means nothing.
+RAY_JOB = "laps/ray_job"
+RAY_JOB_VARIABLE = "LAPS_RAY_JOB"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -44,6 +48,12 @@ def is_gone(known: str) -> bool:
     """Whether the process of an identity has ended; False where this machine cannot know."""
     host, _, pid, _ = known.split()
     return host == socket.gethostname() and identity(int(pid)) != known
+
+
+def marks() -> dict[str, str]:
+    """The tags that say whose run it is, for a run that this process makes."""
+    job = os.environ.get(RAY_JOB_VARIABLE)
+    return {TAG: identity() or "", **({RAY_JOB: job} if job else {})}
 
 
 def fail_lost_run(instance: DagsterInstance, run_id: str, reason: str) -> str:
@@ -74,7 +84,14 @@ def runs_under_way(instance: DagsterInstance) -> Sequence[DagsterRun]:
 
 def lost_runs(instance: DagsterInstance) -> list[DagsterRun]:
     """The runs under way that earlier, killed processes of this machine left behind."""
-    return [run for run in runs_under_way(instance) if run.tags.get(TAG) and is_gone(run.tags[TAG])]
+    marked = [run for run in runs_under_way(instance) if run.tags.get(TAG) and RAY_JOB not in run.tags]
+    return [run for run in marked if is_gone(run.tags[TAG]) and not _is_inherited(instance, run)]
+
+
+def _is_inherited(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether a run that tries another again still carries that one's mark, as Dagster copies tags."""
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    return parent is not None and parent.tags.get(TAG) == run.tags[TAG]
 
 
 def fail_lost_runs(instance: DagsterInstance) -> list[str]:
@@ -83,6 +100,25 @@ def fail_lost_runs(instance: DagsterInstance) -> list[str]:
     for run_id in lost:
         fail_lost_run(instance, run_id, "its process is gone: killed, out of memory, or the machine restarted")
     return lost
+
+
+def fail_runs_that_cannot_begin(instance: DagsterInstance) -> list[str]:
+    """Fail the starting runs whose Ray job has ended already, and say why: a node without the program, for instance.
+
+    Dagster's monitoring asks for the health of runs that have begun; the others it leaves until their time is over.
+    """
+    import dagster as dg
+    from dagster._core.launcher.base import WorkerStatus
+
+    failed = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])):
+        # One that tries another again carries that one's job until it has its own.
+        if run.run_id in run.tags.get(RAY_JOB, "") and instance.run_launcher.supports_check_run_worker_health:
+            health = instance.run_launcher.check_run_worker_health(run)
+            if health.status is WorkerStatus.FAILED:
+                fail_lost_run(instance, run.run_id, health.msg or "its job has ended")
+                failed.append(run.run_id)
+    return failed
 
 
 def pool_holders(instance: DagsterInstance, run_ids: Collection[str]) -> list[str]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from laps_dagster.instance import open_instance
-from laps_dagster.processes import TAG, fail_lost_run, fail_lost_runs, identity, pool_holders
+from laps_dagster.processes import fail_lost_run, fail_lost_runs, marks, pool_holders
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Dagster's own console log repeats every event; the instance keeps them all, and a failure is printed by the caller.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 POOLS_LOOKED_AT_EVERY_S = 10.0
+# What tells the numerical libraries how many threads to use.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def execute(task: Task, threads: int | None = None, run_id: str | None = None) -
                 partition_key=partition,
                 raise_on_error=False,
                 run_id=run_id,
-                tags={TAG: identity() or ""},
+                tags=marks(),
             )
     except dg.DagsterError as error:
         # The run could not even begin: an hour that is no partition, a configuration that does not fit.
@@ -253,7 +255,7 @@ def _begin_worker(parent: int) -> None:
 
 def _use_threads(count: int) -> None:
     """Let the numerical libraries of this process use so many threads, whether they are loaded yet or not."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+    for name in THREADS:
         os.environ[name] = str(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
