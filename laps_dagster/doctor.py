@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from laps.errors import LapsError
 
@@ -304,6 +304,18 @@ def _instance(instance: DagsterInstance, home: Path) -> Iterator[Finding]:
         yield Finding("daemon", "problem", said, "Its log has the whole error; the definitions must load.")
     else:
         yield Finding("daemon", "ok", f"{len(beats)} parts alive")
+    yield from _ray(instance)
+
+
+def _ray(instance: DagsterInstance) -> Iterator[Finding]:
+    launcher: Any = instance.run_launcher
+    if not hasattr(type(launcher), "client"):
+        return  # runs are made on this machine
+    try:
+        yield Finding("ray", "ok", f"{launcher.address}, Ray {launcher.client.get_version()}")
+    except (OSError, RuntimeError) as error:
+        fix = "Start its head, or correct LAPS_RAY_ADDRESS: http://, and the port of the job server."
+        yield Finding("ray", "problem", f"no cluster answers at {launcher.address}: {str(error).splitlines()[0]}", fix)
 
 
 def _alarms() -> Iterator[Finding]:

@@ -101,10 +101,8 @@ class RayLauncher(RayRunLauncher):
 
     def _launch_ray_job(self, submission_id: str, entrypoint: str, run: dg.DagsterRun) -> None:
         request = self.request(run)
-        threads = str(max(1, int(request.num_cpus or 1)))
-        environment = {**dict.fromkeys(THREADS, threads), RAY_JOB_VARIABLE: submission_id}
         runtime_env = dict(request.runtime_env or {})
-        runtime_env["env_vars"] = {**environment, **runtime_env.get("env_vars", {})}
+        runtime_env["env_vars"] = {**environment_of(request, submission_id), **runtime_env.get("env_vars", {})}
         told = request.model_copy(update={"runtime_env": runtime_env})
         # The library reads what a run asks for from this tag alone.
         tags = {**run.tags, USER_DEFINED_RAY_KEY: told.model_dump_json(exclude_none=True)}
@@ -149,6 +147,14 @@ def _in_words(details: JobDetails) -> str:
     said = "\n".join(lines)[-_LONGEST:]
     node = f" on node {details.driver_node_id}" if details.driver_node_id else ""
     return f"Ray job {details.submission_id}{node} is {details.status.value.lower()}: {said}"
+
+
+def environment_of(request: RayExecutionConfig, job: str) -> dict[str, str]:
+    """What the process of a job is told by its environment, beside that of its node."""
+    threads = str(max(1, int(request.num_cpus or 1)))
+    # Ray leaves a node's GPUs in sight of jobs that asked for none, and torch would use them.
+    hidden = {} if request.num_gpus else {"CUDA_VISIBLE_DEVICES": ""}
+    return {**dict.fromkeys(THREADS, threads), **hidden, RAY_JOB_VARIABLE: job}
 
 
 def _job_of(run: dg.DagsterRun) -> str:

@@ -118,6 +118,30 @@ def test_a_run_asks_for_the_most_that_one_of_its_steps_does(
 
 
 @with_ray
+def test_a_job_makes_as_many_threads_as_it_has_cores_and_sees_only_gpus_that_it_asked_for() -> None:
+    from dagster_ray.configs import RayExecutionConfig
+
+    from laps_dagster.ray_launcher import environment_of
+
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+    half = environment_of(RayExecutionConfig(num_cpus=0.5), "a job")
+    assert half == {**dict.fromkeys(threads, "1"), "CUDA_VISIBLE_DEVICES": "", "LAPS_RAY_JOB": "a job"}
+    gpu = environment_of(RayExecutionConfig(num_cpus=2, num_gpus=0.5), "a job")
+    assert gpu == {**dict.fromkeys(threads, "2"), "LAPS_RAY_JOB": "a job"}
+
+
+@with_ray
+def test_doctor_says_that_no_cluster_answers(tmp_path: Path) -> None:
+    from laps_dagster.doctor import _ray
+
+    ray_home(tmp_path, storage=None)
+    with open_instance() as instance:
+        (found,) = _ray(instance)
+    assert (found.subject, found.level) == ("ray", "problem")
+    assert "http://127.0.0.1:9" in found.said and "LAPS_RAY_ADDRESS" in found.fix
+
+
+@with_ray
 def test_runs_that_are_no_ray_jobs_are_judged_by_their_process(tmp_path: Path) -> None:
     gone = identity().rsplit(" ", 1)[0] + " 1"  # a number that another process has now
     ray_home(tmp_path, storage=None)
