@@ -21,9 +21,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from laps_dagster.hour_runs import PARTITION_NAME_TAG
+from laps_dagster.hour_runs import hour_of
 from laps_dagster.instance import SETTINGS, open_instance
 from laps_dagster.processes import RAY_JOB
+from laps_dagster.runs import reason_of
 from resources.s3_server import STORE, serve
 from tests import postgres
 from tests.kills import (
@@ -87,7 +88,8 @@ def one_night(scene: Scene, patience_s: float) -> dict[str, str]:
                 print(f"runs: {dict(Counter(run.status.value for run in runs))}")
                 print(f"failed: {names(instance, sorted(failed))}", flush=True)
                 for run_id in sorted(failed):
-                    print(f"  {run_id[:8]}: {instance.all_logs(run_id)[-1].message[:300]}", flush=True)
+                    events = [entry.dagster_event for entry in instance.all_logs(run_id) if entry.dagster_event]
+                    print(f"  {run_id[:8]}: {reason_of(events)[:300]}", flush=True)
                 assert failed <= set(lost), f"runs failed that were not on the node: {failed - set(lost)}"
                 assert all(RAY_JOB in run.tags for run in runs), "a run was made without Ray"
             return scene.tables()
@@ -121,7 +123,7 @@ def is_over(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 def names(instance: dg.DagsterInstance, run_ids: list[str]) -> str:
     runs = filter(None, map(instance.get_run_by_id, run_ids))
-    return ", ".join(f"{run.job_name} {run.tags.get(PARTITION_NAME_TAG, '')}" for run in runs) or "none"
+    return ", ".join(f"{run.job_name} {hour_of(run).key}" for run in runs) or "none"
 
 
 if __name__ == "__main__":
