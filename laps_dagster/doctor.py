@@ -261,7 +261,7 @@ def _landing() -> Iterator[Finding]:
 
 
 def _dagster() -> Iterator[Finding]:
-    from dagster import DagsterError
+    from dagster import DagsterError, DagsterInvalidConfigError
 
     from laps_dagster.instance import DEFAULT_HOME, open_instance
 
@@ -273,7 +273,9 @@ def _dagster() -> Iterator[Finding]:
         with open_instance() as instance:
             yield from _instance(instance, home)
     except DagsterError as error:
-        said = str(error).strip().splitlines()[0]
+        # An error of configuration names the schema first, and says behind it what does not fit.
+        errors = error.errors if isinstance(error, DagsterInvalidConfigError) else ()
+        said = str(errors[0].message if errors else error).strip().splitlines()[0]
         yield Finding("dagster", "problem", f"{home}/dagster.yaml cannot be used: {said}", "Correct the file.")
 
 

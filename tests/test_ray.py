@@ -131,14 +131,15 @@ def test_a_job_makes_as_many_threads_as_it_has_cores_and_sees_only_gpus_that_it_
 
 
 @with_ray
-def test_doctor_says_that_no_cluster_answers(tmp_path: Path) -> None:
-    from laps_dagster.doctor import _ray
+def test_doctor_says_that_no_cluster_answers_or_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from laps_dagster.doctor import LOOKS
 
     ray_home(tmp_path, storage=None)
-    with open_instance() as instance:
-        (found,) = _ray(instance)
-    assert (found.subject, found.level) == ("ray", "problem")
-    assert "http://127.0.0.1:9" in found.said and "LAPS_RAY_ADDRESS" in found.fix
+    (silent,) = (found for found in LOOKS["dagster"]() if found.level == "problem")
+    assert silent.subject == "ray" and "http://127.0.0.1:9" in silent.said and "LAPS_RAY_ADDRESS" in silent.fix
+    monkeypatch.delenv("LAPS_RAY_ADDRESS")
+    (unnamed,) = (found for found in LOOKS["dagster"]() if found.level == "problem")
+    assert "LAPS_RAY_ADDRESS" in unnamed.said
 
 
 @with_ray
