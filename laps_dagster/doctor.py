@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from laps.errors import LapsError
 
@@ -261,7 +261,7 @@ def _landing() -> Iterator[Finding]:
 
 
 def _dagster() -> Iterator[Finding]:
-    from dagster import DagsterError
+    from dagster import DagsterError, DagsterInvalidConfigError
 
     from laps_dagster.instance import DEFAULT_HOME, open_instance, records_error
 
@@ -273,7 +273,9 @@ def _dagster() -> Iterator[Finding]:
         with open_instance() as instance:
             yield from _instance(instance, home)
     except DagsterError as error:
-        said = str(error).strip().splitlines()[0]
+        # An error of configuration names the schema first, and says behind it what does not fit.
+        errors = error.errors if isinstance(error, DagsterInvalidConfigError) else ()
+        said = str(errors[0].message if errors else error).strip().splitlines()[0]
         yield Finding("dagster", "problem", f"{home}/dagster.yaml cannot be used: {said}", "Correct the file.")
     except Exception as error:
         known = records_error(error)
@@ -309,6 +311,18 @@ def _instance(instance: DagsterInstance, home: Path) -> Iterator[Finding]:
         yield Finding("daemon", "problem", said, "Its log has the whole error; the definitions must load.")
     else:
         yield Finding("daemon", "ok", f"{len(beats)} parts alive")
+    yield from _ray(instance)
+
+
+def _ray(instance: DagsterInstance) -> Iterator[Finding]:
+    launcher: Any = instance.run_launcher
+    if not hasattr(type(launcher), "client"):
+        return  # runs are made on this machine
+    try:
+        yield Finding("ray", "ok", f"{launcher.address}, Ray {launcher.client.get_version()}")
+    except (OSError, RuntimeError) as error:
+        fix = "Start its head, or correct LAPS_RAY_ADDRESS: http://, and the port of the job server."
+        yield Finding("ray", "problem", f"no cluster answers at {launcher.address}: {str(error).splitlines()[0]}", fix)
 
 
 def _alarms() -> Iterator[Finding]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
 
 _TAG = "laps/process"
+# On a run that Ray started: the job that its process belongs to. Whether that lives is Ray's to say (ray_launcher.py),
+# as machines of a cluster may share a host name, and then a number means nothing.
+_RAY_JOB = "laps/ray_job"
+RAY_JOB_VARIABLE = "LAPS_RAY_JOB"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -42,17 +46,33 @@ def identity(pid: int | None = None) -> str | None:
 
 def made_here(run_id: str) -> dict[str, str]:
     """Tags of a run that this process makes."""
-    return {_TAG: f"{run_id} {identity()}"}
+    job = os.environ.get(RAY_JOB_VARIABLE)
+    return {_TAG: f"{run_id} {identity() or ''}", **(made_by_ray(run_id, job) if job else {})}
+
+
+def made_by_ray(run_id: str, job: str) -> dict[str, str]:
+    """Tags of a run that a Ray job makes."""
+    return {_RAY_JOB: f"{run_id} {job}"}
 
 
 def process_of(run: DagsterRun) -> str | None:
-    """Identity of the process that makes a run; None where it has not begun.
+    """Identity of the process that makes a run; None where it has not begun."""
+    return _own(run, _TAG)
 
-    A run that tries another again begins with the tags of the other, whose process is no longer there: only a tag that
-    names the run itself counts.
+
+def ray_job_of(run: DagsterRun) -> str | None:
+    """The Ray job that makes a run; None where none does."""
+    return _own(run, _RAY_JOB)
+
+
+def _own(run: DagsterRun, tag: str) -> str | None:
+    """What a tag says of a run itself.
+
+    A run that tries another again begins with all tags of the other, whose process is no longer there: only those that
+    name the run itself count.
     """
-    run_id, _, known = run.tags.get(_TAG, "").partition(" ")
-    return known if run_id == run.run_id and known != "None" else None
+    run_id, _, said = run.tags.get(tag, "").partition(" ")
+    return said if run_id == run.run_id and said else None
 
 
 def is_gone(known: str) -> bool:
@@ -89,7 +109,8 @@ def runs_under_way(instance: DagsterInstance) -> Sequence[DagsterRun]:
 
 def lost_runs(instance: DagsterInstance) -> list[DagsterRun]:
     """The runs under way that earlier, killed processes of this machine left behind."""
-    return [run for run in runs_under_way(instance) if (known := process_of(run)) and is_gone(known)]
+    under_way = runs_under_way(instance)
+    return [run for run in under_way if (known := process_of(run)) and not ray_job_of(run) and is_gone(known)]
 
 
 def fail_lost_runs(instance: DagsterInstance) -> list[str]:
@@ -98,6 +119,24 @@ def fail_lost_runs(instance: DagsterInstance) -> list[str]:
     for run_id in lost:
         fail_lost_run(instance, run_id, "its process is gone: killed, out of memory, or the machine restarted")
     return lost
+
+
+def fail_runs_that_cannot_begin(instance: DagsterInstance) -> list[str]:
+    """Fail the starting runs whose Ray job has ended already, and say why: a node without the program, for instance.
+
+    Dagster's monitoring asks for the health of runs that have begun; the others it leaves until their time is over.
+    """
+    import dagster as dg
+    from dagster._core.launcher.base import WorkerStatus
+
+    failed = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])):
+        if ray_job_of(run) and instance.run_launcher.supports_check_run_worker_health:
+            health = instance.run_launcher.check_run_worker_health(run)
+            if health.status is WorkerStatus.FAILED:
+                fail_lost_run(instance, run.run_id, health.msg or "its job has ended")
+                failed.append(run.run_id)
+    return failed
 
 
 def pool_holders(instance: DagsterInstance, run_ids: Collection[str]) -> list[str]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Dagster's own console log repeats every event; the instance keeps them all, and a failure is printed by the caller.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 POOLS_LOOKED_AT_EVERY_S = 10.0
+# What tells the numerical libraries how many threads to use.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,7 @@ def _begin_worker(parent: int) -> None:
 
 def _use_threads(count: int) -> None:
     """Let the numerical libraries of this process use so many threads, whether they are loaded yet or not."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+    for name in THREADS:
         os.environ[name] = str(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)

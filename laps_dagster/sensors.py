@@ -10,7 +10,7 @@ from assets.partitions import CAMERAS, DATASETS, multi_partition_key
 from laps.timegrid import CameraHour, now_ns
 from laps_dagster.hour_runs import THEN, hours_being_observed
 from laps_dagster.jobs import observe
-from laps_dagster.processes import fail_lost_runs
+from laps_dagster.processes import fail_lost_runs, fail_runs_that_cannot_begin
 from laps_dagster.settings import sensors_status
 from laps_dagster.stages import OBSERVE, OutOfDate
 from resources.configured import RecordingsResource, StoreResource
@@ -63,10 +63,11 @@ def known_datasets(context: dg.SensorEvaluationContext, store: StoreResource) ->
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Fails runs of this machine whose process is gone: killed together with the daemon, or by a restart of "
-    "the machine. Left alone they would stay under way for ever, and hold places that the runs in the queue wait for.",
+    "the machine. Left alone they would stay under way for ever, and hold places that the runs in the queue wait for. "
+    "On Ray also runs whose job ended before they began.",
 )
 def lost_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    lost = fail_lost_runs(context.instance)
+    lost = fail_lost_runs(context.instance) + fail_runs_that_cannot_begin(context.instance)
     return dg.SkipReason(f"failed {', '.join(run_id[:8] for run_id in lost)}" if lost else "no run is lost")
 
 

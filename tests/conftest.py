@@ -19,7 +19,7 @@ Laps = Callable[..., tuple[int, str, str]]
 
 
 # Modules that take minutes. They come first, so that no process is left with one of them when the others are done.
-LONGEST = ("test_pipeline.py", "test_pipeline_s3.py", "test_kills.py")
+LONGEST = ("test_pipeline.py", "test_pipeline_s3.py", "test_kills.py", "test_ray.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

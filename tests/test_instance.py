@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import pwd
 import shutil
-import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +19,9 @@ from laps_dagster.nightly import later_stages
 from laps_dagster.runs import Task, execute
 from laps_dagster.sensors import add_cameras
 from resources.configured import StoreResource
+from tests.postgres import postgres
+
+__all__ = ["postgres"]
 
 HOUR = "cam1|2026-01-05-09:00"
 POSTGRES_SETTINGS = SETTINGS.with_name("instance_postgres.yaml")
@@ -91,45 +88,6 @@ def told(where: str, cause: OSError) -> StoreError:
 
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------------
-
-
-def program(name: str) -> str | None:
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}")) or [shutil.which(name)]
-    return str(found[-1]) if found[-1] else None
-
-
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    """A real server on a free port, with its data in a folder of its own; yields the database's URL."""
-    pytest.importorskip("dagster_postgres", reason="the extra `postgres` is not installed")
-    initdb, pg_ctl = program("initdb"), program("pg_ctl")
-    if initdb is None or pg_ctl is None:
-        pytest.skip("PostgreSQL's programs (initdb, pg_ctl) are not on this machine")
-    as_user: dict[str, Any] = {}
-    folder = Path(tempfile.mkdtemp(prefix="laps-postgres-"))
-    if os.getuid() == 0:
-        # It refuses to run as root.
-        names = {entry.pw_name for entry in pwd.getpwall()}
-        name = next((name for name in ("postgres", "nobody") if name in names), None)
-        if name is None:
-            pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
-        as_user = {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
-        shutil.chown(folder, name)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    how = {"cwd": folder, "check": True, "stdout": subprocess.DEVNULL, **as_user}
-    try:
-        data = str(folder / "data")
-        subprocess.run([initdb, "-D", data, "-U", "laps", "-A", "trust", "--no-sync", "--locale=C"], **how)
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        log = str(folder / "log")
-        subprocess.run([pg_ctl, "-D", data, "-w", "-t", "60", "-l", log, "-o", options, "start"], **how)
-        try:
-            yield f"postgresql+psycopg2://laps@127.0.0.1:{port}/postgres"
-        finally:
-            subprocess.run([pg_ctl, "-D", data, "-m", "immediate", "stop"], **how)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_runs_cameras_pools_and_sensors_on_postgresql(
