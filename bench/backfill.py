@@ -17,7 +17,7 @@ must be the same, code for code, but for those near its ends (``SETTLED_S``). Ex
 
 Wall time is from the first run's request to the last one's end, without the night; CPU time that of the daemon and
 of all that it starts (:mod:`bench.usage`), from its own start. With fewer minutes an hour the two runs of every hour
-weigh more: only 60 shows what an hour costs.
+weigh more: only 60 shows what an hour costs. All scales of the first line above are 50 camera-hours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -190,6 +190,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     options = parser.parse_args()
     folder = options.folder.absolute()
+    # Schedules are on as well, and must not come in between.
+    later, much_later = (datetime.now(UTC) + timedelta(hours=hours) for hours in (12, 84))
+    os.environ["LAPS_NIGHTLY_AT"] = os.environ["LAPS_MORNING_AT"] = f"{later:%H:%M}"
+    os.environ["LAPS_WEEKLY_AT"] = f"{much_later:%a %H:%M}"
     base = prepare(folder / "base", options)
     footage = make_footage(folder / "footage", base, options)
     decode_s = decode_cost(footage, base.cameras)
@@ -535,7 +539,7 @@ def page(results: list[Result], decode_s: float, options: argparse.Namespace) ->
         f"{' '.join(map(str, options.scales))} --minutes-per-hour {options.minutes_per_hour}`; do not edit. "
         f"Simulated work at {SCENARIO.width_px}x{SCENARIO.height_px}, {SCENARIO.fps:.0f} frames/s, H.264 at "
         f"{BIT_RATE / 1e6:.0f} Mbit/s, {options.simulated_minutes} minutes recorded once and laid end to end, through "
-        "the real daemon, its queue and the instance file as it is shipped (SQLite, one thread in each run); the "
+        "the real daemon, its queue and the instance file as it is shipped (SQLite; OMP_NUM_THREADS=1); the "
         "tokenizer of full size was trained beforehand. "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.system()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}; load average at the end {os.getloadavg()[1]:.1f}."
