@@ -41,8 +41,7 @@ JOBS = {"raw_video": "observe", "tracks and keyframes": "observe", "latent_strea
 
 def make_video(folder: Path, minutes: int) -> Path:
     """The hour (or part of it): one simulated minute, repeated by copying its packets."""
-    import av
-
+    from bench.footage import lay_end_to_end
     from laps.simulation import SCENARIOS, record
     from laps.timegrid import parse_utc
 
@@ -53,23 +52,7 @@ def make_video(folder: Path, minutes: int) -> Path:
     minute = record(
         folder, scenario, camera=CAMERA, view=1, start_ns=parse_utc(START), bit_rate=BIT_RATE, preset="medium"
     )
-    unfinished = target.with_suffix(".part")
-    with av.open(str(minute)) as source, av.open(str(unfinished), "w", format="mp4") as out:
-        video = source.streams.video[0]
-        copy = out.add_stream_from_template(video)
-        packets = [packet for packet in source.demux(video) if packet.size]
-        length = round(60 / video.time_base)
-        for repeat in range(minutes):
-            for packet in packets:
-                again = av.Packet(bytes(packet))
-                again.stream = copy
-                again.time_base = video.time_base
-                again.is_keyframe = packet.is_keyframe
-                again.pts = packet.pts + repeat * length
-                again.dts = packet.dts + repeat * length
-                again.duration = packet.duration
-                out.mux(again)
-    unfinished.replace(target)
+    lay_end_to_end(minute, target, minutes * 60.0)
     return target
 
 

@@ -267,8 +267,8 @@ class ClipCutter:
         )
 
     def _time_ns(self, pts: int) -> int:
-        elapsed = (pts - self._first_pts) * self._time_base * NS_PER_S
-        return self.recording_start_ns + elapsed.numerator // elapsed.denominator
+        base = self._time_base
+        return self.recording_start_ns + (pts - self._first_pts) * base.numerator * NS_PER_S // base.denominator
 
     def _read_packets(self, start_ns: int, end_ns: int) -> list[Any] | None:
         """Packets in decoding order from a keyframe at or before ``start_ns`` to all that are shown before the end.

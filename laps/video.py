@@ -411,7 +411,7 @@ class _Reader:
         """Packets with data; read errors are passed over while reading advances, a clock set back ends it."""
         errors = 0
         last_dts: int | None = None
-        jump = _BACKWARD_JUMP_S / self._time_base
+        jump = int(_BACKWARD_JUMP_S / self._time_base)  # fractions are slow, and every packet is asked
         while True:
             try:
                 for packet in self._container.demux(self._stream):
@@ -419,7 +419,7 @@ class _Reader:
                         continue
                     errors = 0
                     if packet.dts is not None:
-                        if last_dts is not None and packet.dts < last_dts - jump:
+                        if last_dts is not None and last_dts - packet.dts > jump:
                             at = float(last_dts * self._time_base)
                             self.problem = f"its timestamps jump back at {at:.3f} s; what follows is not used"
                             return

@@ -207,7 +207,7 @@ def test_fields_and_pictures_are_read_at_fractions_of_a_pixel():
     truth = np.stack([0.5 * place[:, 0] - 2 * place[:, 1], 3 * place[:, 0] + place[:, 1]], axis=-1)
     np.testing.assert_allclose(_bilinear(field, units), truth, atol=1e-3)
     inside = ((place > 6) & (place < [53, 33])).all(axis=-1)
-    patches = _patches((3 * x + y).astype(np.uint8), units)[inside] / 1024
+    patches = _patches((3 * x + y).astype(np.uint8), units).T[inside] / 1024
     for number, (dx, dy) in enumerate(PATCH_OFFSETS_PX):
         expected = 3 * (place[inside, 0] + dx) + place[inside, 1] + dy
         np.testing.assert_allclose(patches[:, number], expected, atol=1e-3)

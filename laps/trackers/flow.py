@@ -160,7 +160,7 @@ class _OpenWindows:
         self._stopped = np.zeros(shape, np.bool_)  # left the image
         self._visible = np.zeros(shape, np.bool_)
         # Surroundings in 1/1024 grey levels: as they are at the sample, and as they were when last seen.
-        self._patches = np.zeros((*shape, len(PATCH_OFFSETS_PX)), np.int32)
+        self._patches = np.zeros((len(PATCH_OFFSETS_PX), *shape), np.int32)
         self._remembered = np.zeros_like(self._patches)
 
     def __bool__(self) -> bool:
@@ -173,8 +173,8 @@ class _OpenWindows:
         self._units[slot] = self._start_units
         self._stopped[slot] = False
         self._visible[slot] = True
-        self._patches[slot] = patches
-        self._remembered[slot] = patches
+        self._patches[:, slot] = patches
+        self._remembered[:, slot] = patches
         record = _Record(index, self._grid.window, len(self._start_units))
         record.see(index, time_ns, None, self._visible[slot])
         self._records[slot] = record
@@ -201,17 +201,17 @@ class _OpenWindows:
         self._check(_patches(gray, clamped))
 
     def _check(self, patches: np.ndarray) -> None:
-        """Update visibility from the surroundings at the new positions, int32 [K, N, P]."""
-        points = patches.shape[1]
-        change = patches[..., 0] - self._patches[..., 0]
-        brightness = np.partition(change, points // 2, axis=1)[:, points // 2, None, None]
+        """Update visibility from the surroundings at the new positions, int32 [P, K, N]."""
+        points = patches.shape[-1]
+        change = patches[0] - self._patches[0]
+        brightness = np.partition(change, points // 2, axis=1)[:, points // 2, None]
         expected = self._remembered + brightness
-        difference = np.abs(patches - expected).sum(axis=-1)
+        difference = np.abs(patches - expected).sum(axis=0)
         # A change of exposure is a gain, not an offset: bright and dark places depart from the common change
         # by up to its own size.
-        tolerance = PHOTOMETRIC_TOLERANCE * UNITS_PER_PX**2 + np.abs(brightness[..., 0])
-        self._visible = (difference <= tolerance * patches.shape[-1]) & ~self._stopped
-        self._remembered = np.where(self._visible[..., None], patches, expected)
+        tolerance = PHOTOMETRIC_TOLERANCE * UNITS_PER_PX**2 + np.abs(brightness)
+        self._visible = (difference <= tolerance * len(patches)) & ~self._stopped
+        self._remembered = np.where(self._visible, patches, expected)
         self._patches = patches
 
     def record(self, index: int, time_ns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -250,33 +250,38 @@ def _corners(units: np.ndarray, width: int, height: int) -> tuple[np.ndarray, li
         units: int32 [..., 2], positions in 1/32 px within the image.
         width: of the image, as is its height.
     """
-    pixel = np.minimum(units // UNITS_PER_PX, np.array([width - 2, height - 2], np.int32))
-    right, down = np.moveaxis(units - pixel * UNITS_PER_PX, -1, 0)
+    x, y = units[..., 0], units[..., 1]
+    column = np.minimum(x // UNITS_PER_PX, width - 2)
+    row = np.minimum(y // UNITS_PER_PX, height - 2)
+    right, down = x - column * UNITS_PER_PX, y - row * UNITS_PER_PX
     left, up = UNITS_PER_PX - right, UNITS_PER_PX - down
-    return pixel[..., 1] * width + pixel[..., 0], [left * up, right * up, left * down, right * down]
+    # Indices of the machine's own width: others would be converted at each of the four corners.
+    return row.astype(np.intp) * width + column, [left * up, right * up, left * down, right * down]
 
 
 def _bilinear(flow: np.ndarray, units: np.ndarray) -> np.ndarray:
     """The flow at positions in 1/32 px: float32 [..., 2]."""
     height, width, _ = flow.shape
     corner, weights = _corners(units, width, height)
-    vectors = flow.reshape(-1, 2)
-    total = np.zeros(units.shape, np.float32)
+    # Both parts of a vector at once, as one complex number: a real factor multiplies each by itself.
+    vectors = flow.view(np.complex64).ravel()
+    total = np.zeros(corner.shape, np.complex64)
     for offset, weight in zip((0, 1, width, width + 1), weights, strict=True):
-        total += vectors[corner + offset] * weight[..., None].astype(np.float32)
-    return total / np.float32(UNITS_PER_PX**2)
+        total += vectors.take(corner + offset) * weight.astype(np.float32)
+    return total.view(np.float32).reshape(units.shape) / np.float32(UNITS_PER_PX**2)
 
 
 def _patches(gray: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Smoothed surroundings of positions in 1/32 px: int32 [..., P], in 1/1024 grey levels."""
+    """Smoothed surroundings of positions in 1/32 px: int32 [P, ...], in 1/1024 grey levels."""
     smooth = cv2.GaussianBlur(gray, (SMOOTHING_PX, SMOOTHING_PX), 0)
     margin = PATCH_MARGIN_PX
     smooth = cv2.copyMakeBorder(smooth, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
     height, width = smooth.shape
     corner, weights = _corners(units + margin * UNITS_PER_PX, width, height)
-    places = corner[..., None] + np.array([dy * width + dx for dx, dy in PATCH_OFFSETS_PX], np.int32)
     flat = smooth.ravel()
+    steps = np.array([dy * width + dx for dx, dy in PATCH_OFFSETS_PX])
+    places = corner + steps.reshape(-1, *[1] * corner.ndim)
     total = np.zeros(places.shape, np.int32)
     for offset, weight in zip((0, 1, width, width + 1), weights, strict=True):
-        total += flat[places + offset] * weight[..., None]
+        total += flat.take(places + offset) * weight
     return total
