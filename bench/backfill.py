@@ -53,7 +53,7 @@ from laps_dagster.instance import ensure_home, open_instance
 from laps_dagster.jobs import CLOSING_JOBS, observe, segment
 from laps_dagster.nightly import plan_night
 from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
-from laps_dagster.processes import TAG
+from laps_dagster.processes import pid_of, process_of
 from resources.models import ModelRegistry
 from resources.recordings import Recordings
 from resources.settings import store_settings
@@ -445,8 +445,9 @@ def costs(scene: Scene) -> tuple[dict[str, RunCost], float, set[int]]:
             assert stats.launch_time and stats.start_time and stats.end_time
             first, last = min(start for start, _ in steps), max(end for _, end in steps)
             within = sum(end - start for start, end in steps)
-            # The runs' tag names host, boot, process and start.
-            pids.add(int(run.tags[TAG].split()[2]))
+            process = process_of(run)
+            assert process is not None
+            pids.add(pid_of(process))
             requested.append(record.create_timestamp.timestamp())
             ended.append(stats.end_time)
             figures.setdefault(run.job_name, []).append(

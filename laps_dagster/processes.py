@@ -75,10 +75,14 @@ def _own(run: DagsterRun, tag: str) -> str | None:
     return said if run_id == run.run_id and said else None
 
 
+def pid_of(known: str) -> int:
+    """The number of the process of an identity, on its machine."""
+    return int(known.split()[2])
+
+
 def is_gone(known: str) -> bool:
     """Whether the process of an identity has ended; False where this machine cannot know."""
-    host, _, pid, _ = known.split()
-    return host == socket.gethostname() and identity(int(pid)) != known
+    return known.split()[0] == socket.gethostname() and identity(pid_of(known)) != known
 
 
 def fail_lost_run(instance: DagsterInstance, run_id: str, reason: str) -> str:

@@ -28,7 +28,7 @@ from laps.timegrid import CameraHour, parse_utc
 from laps_dagster.cli.backfill import register_cameras
 from laps_dagster.hour_runs import UNFINISHED
 from laps_dagster.instance import ensure_home, open_instance
-from laps_dagster.processes import is_gone, process_of
+from laps_dagster.processes import is_gone, pid_of, process_of
 from laps_dagster.runs import Task, execute
 from resources.hour_files import roots_of
 from resources.models import ModelRegistry
@@ -294,7 +294,7 @@ def started_runs(scene: Scene) -> list[int]:
     with scene.entered(), open_instance() as instance:
         runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
         known = [process for run in runs if (process := process_of(run))]
-    return [int(one.split()[2]) for one in known if not is_gone(one)]
+    return [pid_of(one) for one in known if not is_gone(one)]
 
 
 def is_complete(scene: Scene) -> bool:
