@@ -8,6 +8,8 @@ neither their own hour nor the one before is being observed. Everything that the
 a daemon that restarts goes on where it was, and a run is requested once.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -90,6 +92,19 @@ def plan_night() -> None:
     plan_day()
 
 
+@contextmanager
+def left_to_the_run() -> Iterator[None]:
+    """What a schedule asks the store before its run: where it is away, the run is requested, waits and asks again.
+
+    A tick that fails would come again a day or a week later.
+    """
+    try:
+        yield
+    except StoreError as error:
+        if not is_transient(error):
+            raise
+
+
 @dg.schedule(
     job=plan_night,
     cron_schedule=nightly_cron(),
@@ -99,13 +114,9 @@ def plan_night() -> None:
     "missing or out of date, then report and catalog. It works with the current release and trains nothing.",
 )
 def nightly(context: dg.ScheduleEvaluationContext, store: StoreResource) -> dg.RunRequest | dg.SkipReason:
-    try:
+    with left_to_the_run():
         if store.models().current_name() is None:
             return dg.SkipReason(NO_RELEASE)
-    except StoreError as error:
-        # A tick that fails comes again a day later. The run waits for a store that is away, and asks again.
-        if not is_transient(error):
-            raise
     when = context.scheduled_execution_time.astimezone(ZoneInfo(night_zone()))
     day = str(when.date() - timedelta(days=1))
     return dg.RunRequest(

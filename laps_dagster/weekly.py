@@ -14,16 +14,16 @@ from dagster._core.storage.tags import ROOT_RUN_ID_TAG  # not public
 from pydantic import Field
 
 from assets.retries import tried_again
-from laps.errors import InputError, NotProcessedError, StoreError
+from laps.errors import InputError, NotProcessedError
 from laps.tables import CLUSTER_ASSIGNMENTS
 from laps.timegrid import HOUR_NS, CameraHour, now_ns
-from laps_dagster.nightly import NO_RELEASE
+from laps_dagster.nightly import NO_RELEASE, left_to_the_run
 from laps_dagster.pipeline import Backfill, Options, Progress
 from laps_dagster.settings import night_zone, schedules_status, weekly_cron
 from resources.configured import StoreResource
 from resources.models import CLUSTER_MODEL, ModelRegistry, Release
 from resources.settings import store_settings
-from resources.store import Store, is_transient
+from resources.store import Store
 
 NOTE = "weekly draft"
 
@@ -113,15 +113,11 @@ def fill_draft() -> None:
 )
 def weekly(context: dg.ScheduleEvaluationContext, store: StoreResource) -> dg.RunRequest | dg.SkipReason:
     registry = store.models()
-    try:
+    with left_to_the_run():
         if registry.current_name() is None:
             return dg.SkipReason(NO_RELEASE)
         if waiting := _waiting(registry):
             return dg.SkipReason(_decide(waiting[0]))
-    except StoreError as error:
-        # A tick that fails comes again a week later. The run waits for a store that is away, and asks again.
-        if not is_transient(error):
-            raise
     return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y-%m-%d}")
 
 

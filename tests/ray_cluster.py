@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +18,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
+
+from tests.kills import kill
 
 _STARTS_WITHIN_S = 240.0
 # A node that is gone is noticed after some seconds rather than half a minute.
@@ -84,24 +87,10 @@ def cluster(environment: Mapping[str, str], nodes: int = 2, cpus: int = 1) -> It
 
 def kill_node(node: subprocess.Popen[bytes]) -> None:
     """What a power cut does: all processes of a node end at once, and nothing is told to anybody."""
-    for pid in descendants(node.pid):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(node.pid)
+        kill([node.pid, *(one.pid for one in process.children(recursive=True))])
     node.wait()
-
-
-def descendants(pid: int) -> list[int]:
-    """A process and all that come from it."""
-    parents: dict[int, list[int]] = {}
-    for path in Path("/proc").iterdir():
-        if path.name.isdecimal():
-            with suppress(OSError):
-                parent = int(path.joinpath("stat").read_text().rpartition(")")[2].split()[1])
-                parents.setdefault(parent, []).append(int(path.name))
-    found = [pid]
-    for one in found:
-        found.extend(parents.get(one, []))
-    return found
 
 
 def _free_port() -> int:

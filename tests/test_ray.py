@@ -10,7 +10,6 @@ import importlib.util
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -40,6 +39,7 @@ from laps_dagster.sensors import add_cameras
 from resources.recordings import Recordings
 from resources.settings import store_settings
 from resources.store import Store
+from tests.kills import wait_until
 from tests.postgres import postgres
 from tests.s3 import S3, s3, s3_server
 from tests.test_instance import BACKFILL
@@ -242,8 +242,10 @@ def test_two_hours_on_two_nodes_are_those_of_this_process(
                 instance.launch_run(run, process.create_request_context())
         refused = a_run_whose_job_cannot_begin(instance)
         client = instance.run_launcher.client
-        wait_until(lambda: all(run_of(instance, run).is_finished for run in runs))
-        wait_until(lambda: client.get_job_status(f"dagster-run-{refused}").is_terminal())
+        wait_until(lambda: all(run_of(instance, run).is_finished for run in runs), "the end of the runs", PATIENCE_S)
+        wait_until(
+            lambda: client.get_job_status(f"dagster-run-{refused}").is_terminal(), "the end of the job", PATIENCE_S
+        )
         jobs = [client.get_job_info(ray_job_of(run_of(instance, run))) for run in runs]
         assert [run_of(instance, run).status for run in runs] == [dg.DagsterRunStatus.SUCCESS] * 2, jobs
         assert len({job.driver_node_id for job in jobs}) == 2
@@ -292,9 +294,3 @@ def run_of(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun:
     run = instance.get_run_by_id(run_id)
     assert run is not None
     return run
-
-
-def wait_until(reached: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not reached() and time.monotonic() < until:
-        time.sleep(0.2)
