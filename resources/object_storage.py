@@ -16,13 +16,15 @@ all. A body that is cut while it arrives is asked for again as often, with the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import random
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
+from aiobotocore.session import AioSession  # type: ignore[import-untyped]
 from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
     ClientError,
@@ -35,6 +37,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     ProfileNotFound,
 )
 from botocore.exceptions import ConnectionError as EndpointError
+from botocore.utils import parse_timestamp  # type: ignore[import-untyped]
 from fsspec.asyn import sync
 from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
@@ -117,6 +120,11 @@ class ObjectStorage(S3FileSystem):
 
     # botocore tries again; s3fs on top of it would multiply the attempts.
     retries = 1
+
+    def __init__(self, **options: Any) -> None:
+        session = AioSession()
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+        super().__init__(session=session, **options)
 
     async def _call_s3(self, method: str, *akwarglist: Any, **kwargs: Any) -> Any:
         try:
@@ -228,6 +236,14 @@ class ObjectStorage(S3FileSystem):
             if not page.get("IsTruncated"):
                 return count
             place = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+
+def _time(said: Any) -> datetime:
+    """A time in an answer. botocore guesses the format of each, which is most of what reading a long listing takes."""
+    if isinstance(said, str) and said[10:11] == "T":
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(said)
+    return cast("datetime", parse_timestamp(said))
 
 
 class _Body:

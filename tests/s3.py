@@ -85,9 +85,11 @@ class Proxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = port
         self.data = data
-        self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.lock = threading.Lock()
+        self.counted = threading.Condition(self.lock)
+        self.under_way = 0
+        self._requests: list[Request] = []
         self.conditional = threading.Lock()
 
     @property
@@ -100,11 +102,20 @@ class Proxy(ThreadingHTTPServer):
         self.faults.append(fault)
         return fault
 
+    @property
+    def requests(self) -> list[Request]:
+        """What came by. A request is counted when all of its answer is sent, so the last may have to be waited for."""
+        with self.counted:
+            self.counted.wait_for(lambda: self.under_way == 0, timeout=10)
+            return list(self._requests)
+
     def reset(self) -> None:
         """Forget all faults and counts."""
         for fault in self.faults:
             fault.release.set()
-        self.faults, self.requests = [], []
+        with self.counted:
+            self.counted.wait_for(lambda: self.under_way == 0, timeout=10)
+            self.faults, self._requests = [], []
 
     def take(self, method: str, path: str, signed: str) -> Fault | None:
         with self.lock:
@@ -128,6 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing is printed."""
 
     def handle_any(self) -> None:
+        with self.server.counted:
+            self.server.under_way += 1
         fault = self.server.take(self.command, self.path, self.headers.get("Authorization", ""))
         kind = fault.kind if fault else ""
         self.length = int(self.headers.get("Content-Length") or 0)
@@ -153,9 +166,11 @@ class _Handler(BaseHTTPRequestHandler):
         except (OSError, http.client.HTTPException):
             self.close_connection = True
         finally:
-            with self.server.lock:
+            with self.server.counted:
                 asked = self.headers.get("Range", "")
-                self.server.requests.append(Request(self.command, self.path, self.length, self.sent, asked))
+                self.server._requests.append(Request(self.command, self.path, self.length, self.sent, asked))
+                self.server.under_way -= 1
+                self.server.counted.notify_all()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
 
