@@ -36,8 +36,10 @@ _STARTS = 10
 # A new cluster is the old one's successor when they share at least this part of the primitives of both.
 _SAME_CLUSTER = 0.25
 _SILHOUETTE_SAMPLE = 5_000
-_FEWEST_FOR_UMAP = 20
 _UMAP_NEIGHBOURS = 15
+# Fewer points have too few neighbourhoods for umap to show more than principal components do, and it compiles for ten
+# seconds in each process.
+_FEWEST_FOR_UMAP = 100
 
 
 @dataclass(frozen=True)
@@ -302,7 +304,7 @@ def project(
         seed: seed of umap.
 
     Returns:
-        float32 [n, 2], and how they were found: ``"umap"``, or ``"pca"`` (always for fewer than 20 primitives).
+        float32 [n, 2], and how they were found: ``"umap"``, or ``"pca"`` (always for fewer than 100 primitives).
     """
     points = model.transform(embeddings).astype(np.float32)
     if method == "pca" or len(points) < _FEWEST_FOR_UMAP:
@@ -318,9 +320,7 @@ def project(
         from umap import UMAP
     # Starting from principal components avoids the spectral start, which fails for groups without a link. One job,
     # because only that is repeatable.
-    mapper = UMAP(
-        n_neighbors=min(_UMAP_NEIGHBOURS, len(points) - 1), metric="cosine", init="pca", random_state=seed, n_jobs=1
-    )
+    mapper = UMAP(n_neighbors=_UMAP_NEIGHBOURS, metric="cosine", init="pca", random_state=seed, n_jobs=1)
     return np.asarray(mapper.fit_transform(points), dtype=np.float32), "umap"
 
 

@@ -19,7 +19,7 @@ from laps.motion import mean_speed, without_common_mode
 from laps.timegrid import SampleGrid
 from laps.tokenizer import LearningSettings, TokenizerConfig, TrainingProgress, from_tracks, load, save, train
 from laps.tokenizer.data import gather
-from laps.tokenizer.training import code_perplexity, measure
+from laps.tokenizer.training import code_perplexity, level_unevenness, measure
 from laps.tracks import TrackWindows
 
 torch.set_num_threads(1)
@@ -245,6 +245,23 @@ def test_perplexity_counts_codes_in_even_use() -> None:
     assert code_perplexity(np.array([5, 5, 0, 5, 5])) == pytest.approx(4)
     assert code_perplexity(np.array([9, 0])) == pytest.approx(1)
     assert code_perplexity(np.zeros(3, int)) == 0
+
+
+def test_even_use_of_the_levels_is_rewarded_and_pulls_latents_apart() -> None:
+    levels = (5, 3)
+    even = torch.cartesian_prod(torch.linspace(-1, 1, 5), torch.linspace(-1, 1, 3))
+    one_level = torch.zeros(15, 2)
+    assert float(level_unevenness(even, levels)) < 0.1
+    assert 0.6 < float(level_unevenness(one_level, levels)) <= np.log([5, 3]).mean()
+    latents = torch.nn.Parameter(0.2 * torch.randn(64, 2, generator=torch.Generator().manual_seed(0)))
+    optimizer = torch.optim.Adam([latents], 0.05)
+    begin = float(level_unevenness(latents.tanh().detach(), levels))
+    for _ in range(40):
+        optimizer.zero_grad()
+        level_unevenness(latents.tanh(), levels).backward()
+        optimizer.step()
+    assert float(level_unevenness(latents.tanh().detach(), levels)) < begin / 4
+    assert len(torch.unique((latents.tanh() * 2).round()[:, 0])) == 5
 
 
 def test_quality_counts_moving_points_and_resting_changes() -> None:

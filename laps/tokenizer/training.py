@@ -263,7 +263,7 @@ class _Run:
         points = np.sort(self.rng.permutation(count)[: max(1, round(count * settings.point_share))])
         loss, latents, codes = tokenizer.loss(velocities, visible, torch.from_numpy(points).to(self.device))
         if settings.diversity > 0:
-            loss = loss + settings.diversity * _unevenness(tokenizer.bounded(latents), tokenizer.config.levels)
+            loss = loss + settings.diversity * level_unevenness(tokenizer.bounded(latents), tokenizer.config.levels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tokenizer.parameters(), settings.clip_norm)
@@ -394,8 +394,16 @@ def code_perplexity(counts: NDArray[np.integer]) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def _unevenness(bounded: Tensor, levels: tuple[int, ...]) -> Tensor:
-    """ln(levels) minus the entropy of the soft use of the levels, averaged over the dimensions."""
+def level_unevenness(bounded: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """How unevenly the levels of the quantizer are used: ln(levels) minus the entropy of their soft use.
+
+    Args:
+        bounded: float [..., D], latents before rounding, in about [-1, 1].
+        levels: number of levels of each of the D dimensions.
+
+    Returns:
+        Scalar, nats, the mean over the dimensions: 0 where all levels are used alike.
+    """
     terms = []
     for dimension, count in enumerate(levels):
         scaled = bounded[..., dimension].float().flatten() * (count // 2) + count // 2
