@@ -54,6 +54,7 @@ from laps_dagster.jobs import CLOSING_JOBS, observe, segment
 from laps_dagster.nightly import plan_night
 from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
 from laps_dagster.processes import pid_of, process_of
+from resources.hour_files import roots_of
 from resources.models import ModelRegistry
 from resources.recordings import Recordings
 from resources.settings import store_settings
@@ -471,7 +472,7 @@ def disk(store: Store) -> dict[str, int]:
     """Bytes of the day's hours: of each table, and of the clips' videos."""
     sizes = {}
     for table in HOUR_TABLES:
-        for path, info in store.listing(table.name).items():
+        for path, info in (found for root in roots_of(table) for found in store.listing(root).items()):
             if f"/date={DAY}/" in path:
                 name = f"{table.name} (mp4)" if path.endswith(".mp4") else table.name
                 sizes[name] = sizes.get(name, 0) + int(info["size"])
