@@ -442,7 +442,11 @@ def costs(scene: Scene) -> tuple[dict[str, RunCost], float, set[int]]:
             if run.job_name not in (observe.name, segment.name):
                 continue
             stats = instance.get_run_stats(run.run_id)
-            steps = [(one.start_time, one.end_time) for one in instance.get_run_step_stats(run.run_id)]
+            steps = [
+                (one.start_time, one.end_time)
+                for one in instance.get_run_step_stats(run.run_id)
+                if one.start_time and one.end_time
+            ]
             assert stats.launch_time and stats.start_time and stats.end_time
             first, last = min(start for start, _ in steps), max(end for _, end in steps)
             within = sum(end - start for start, end in steps)
@@ -470,7 +474,7 @@ def costs(scene: Scene) -> tuple[dict[str, RunCost], float, set[int]]:
 
 def disk(store: Store) -> dict[str, int]:
     """Bytes of the day's hours: of each table, and of the clips' videos."""
-    sizes = {}
+    sizes: dict[str, int] = {}
     for table in HOUR_TABLES:
         for path, info in (found for root in roots_of(table) for found in store.listing(root).items()):
             if f"/date={DAY}/" in path:

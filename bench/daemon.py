@@ -116,7 +116,7 @@ def watch(store: Store, landing: Path, release: str, log: str, week: bool) -> in
 def launch(job: str, ops: dict[str, Any]) -> None:
     """Queue a run, as the UI does; the daemon makes it."""
     program = Path(sys.executable).with_name("dagster")
-    command = [program, "job", "launch", "-m", "laps_dagster.definitions", "-j", job, "--config-json"]
+    command = [str(program), "job", "launch", "-m", "laps_dagster.definitions", "-j", job, "--config-json"]
     subprocess.run(
         [*command, json.dumps({"ops": ops})], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

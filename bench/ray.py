@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -98,11 +99,17 @@ def one_night(scene: Scene, patience_s: float) -> dict[str, str]:
             daemon.wait()
 
 
+def jobs_of(instance: dg.DagsterInstance) -> Any:
+    """Ray's client for jobs, which the launcher of the instance has."""
+    launcher: Any = instance.run_launcher
+    return launcher.client
+
+
 def nodes_at_work(instance: dg.DagsterInstance) -> dict[str, list[str]]:
     """The runs that have begun, by the node that makes them."""
     found: dict[str, list[str]] = {}
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        job = instance.run_launcher.client.get_job_info(ray_job_of(run))
+        job = jobs_of(instance).get_job_info(ray_job_of(run))
         if job.driver_node_id:
             found.setdefault(job.driver_node_id, []).append(run.run_id)
     return found
@@ -110,7 +117,7 @@ def nodes_at_work(instance: dg.DagsterInstance) -> dict[str, list[str]]:
 
 def head_of(instance: dg.DagsterInstance) -> str:
     """The node of the cluster's head: where jobs run that ask for nothing."""
-    client = instance.run_launcher.client
+    client = jobs_of(instance)
     job = client.submit_job(entrypoint="true")
     wait_until(lambda: client.get_job_info(job).driver_node_id is not None, "the head's node")
     return str(client.get_job_info(job).driver_node_id)

@@ -17,8 +17,8 @@ import pytest
 
 
 def program(name: str) -> str | None:
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}")) or [shutil.which(name)]
-    return str(found[-1]) if found[-1] else None
+    found = sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))
+    return found[-1] if found else shutil.which(name)
 
 
 def absent() -> str:

@@ -68,9 +68,12 @@ def cluster(environment: Mapping[str, str], nodes: int = 2, cpus: int = 1) -> It
     def start(*arguments: str) -> None:
         ports = [f"--dashboard-agent-listen-port={_free_port()}"]
         command = [str(programs / "ray"), "start", *everywhere, *ports, *arguments]
-        streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
         with (folder / "start.log").open("ab") as log:
-            started.append(subprocess.Popen(command, env=environment, stdout=log, start_new_session=True, **streams))
+            started.append(
+                subprocess.Popen(
+                    command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            )
 
     try:
         start(*head)

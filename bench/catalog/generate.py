@@ -309,7 +309,7 @@ class Generator:
             bad = {"recording_id": bad_id, "uri": _uri(hour, "bad"), "status": "quarantined"}
             files.append({**recording, **bad, "reason": "no video stream"})
         for row in files:
-            path = f"{RECORDINGS.name}/camera={hour.camera}/{row['recording_id'].partition('-')[0]}.parquet"
+            path = f"{RECORDINGS.name}/camera={hour.camera}/{str(row['recording_id']).partition('-')[0]}.parquet"
             self._write(RECORDINGS, path, rows_table(RECORDINGS, [row]))
         footage = {
             "camera": hour.camera,
