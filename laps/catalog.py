@@ -198,8 +198,9 @@ def _selection(columns: Sequence[Column], made: Mapping[str, str], source: str) 
 
 def _from_path(places: Mapping[str, int]) -> dict[str, str]:
     """Columns that the folders above a file give, each at its place counted from the end."""
-    # As text, until it is cast: DuckDB would take the camera 01 for the number 1.
-    return {name: f"substr(split_part(filename, '/', {place}), {len(name) + 2})" for name, place in places.items()}
+    # As text, until it is cast: DuckDB would take the camera 01 for the number 1. By functions that it works out once
+    # for many rows of a file, which split_part is not.
+    return {name: f"substr(string_split(filename, '/')[{place}], {len(name) + 2})" for name, place in places.items()}
 
 
 def _with_local_time(made: dict[str, str]) -> dict[str, str]:
@@ -276,24 +277,36 @@ def primitives_sql(root: str, cluster_model: str | None = None, copied: CopyFile
         files = [copied.record.get(table.name, ()) for table in tables]
         if files[0] or not parts:
             parts.append(_joined_sql(*(f"({record_sql(*pair)})" for pair in zip(tables, files, strict=True))))
-    named = quote(cluster_model or "")
+    of_cluster = {
+        "cluster_icss": "icss_mean",
+        "cluster_icss_ci_low": "icss_ci_low",
+        "cluster_icss_ci_high": "icss_ci_high",
+        "icss_baseline": "baseline_mean",
+        "encoder_id": "encoder_id",
+    }
     sources = {
-        "action_name": "n.action_name",
+        "action_name": "k.action_name",
         "clip": f"{quote(root.rstrip('/') + '/')} || p.clip_path",
-        "cluster_icss": "k.icss_mean",
-        "cluster_icss_ci_low": "k.icss_ci_low",
-        "cluster_icss_ci_high": "k.icss_ci_high",
-        "icss_baseline": "k.baseline_mean",
-        "encoder_id": "k.encoder_id",
+        **{name: f"k.{_name(column)}" for name, column in of_cluster.items()},
     }
     columns = ", ".join(
         f"{sources.get(column.name, f'p.{_name(column.name)}')} AS {_name(column.name)}"
         for column in PRIMITIVES.columns
     )
+    # Grouped by what is joined, and joined once: so DuckDB sees that no row is doubled, and leaves the join out of a
+    # query that does not use what is known of a cluster.
+    known = [_name(column) for column in of_cluster.values()]
+    of_clusters = (
+        f"SELECT cluster_id, cluster_model_id, {', '.join(known)}, NULL AS action_name FROM clusters UNION ALL "
+        f"SELECT cluster_id, {quote(cluster_model or '')}, {', '.join('NULL' for _ in known)}, action_name "
+        "FROM cluster_names"
+    )
+    values = ", ".join(f"any_value({column}) AS {column}" for column in (*known, "action_name"))
     return (
         f"CREATE VIEW primitives AS SELECT {columns} FROM ({' UNION ALL '.join(parts)}) p "
-        "LEFT JOIN clusters k ON k.cluster_id = p.cluster_id AND k.cluster_model_id = p.cluster_model_id "
-        f"LEFT JOIN cluster_names n ON n.cluster_id = p.cluster_id AND p.cluster_model_id = {named}"
+        f"LEFT JOIN (SELECT cluster_id, cluster_model_id, {values} FROM ({of_clusters}) "
+        "GROUP BY cluster_id, cluster_model_id) k "
+        "ON k.cluster_id = p.cluster_id AND k.cluster_model_id = p.cluster_model_id"
     )
 
 

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,7 +36,8 @@ from laps.tables import (
 )
 from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, parse_utc, to_datetime
 from resources.catalog import connect, open_catalog, render, run_query
-from resources.models import ModelRegistry
+from resources.compaction import compact
+from resources.models import ModelRegistry, Release
 from resources.store import Store, rows_table
 
 GRID = SampleGrid()
@@ -336,6 +338,22 @@ def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]
 
 
 # --- views -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["count(*)", "camera, cluster_id, avg(duration_s)"])
+@pytest.mark.parametrize("compacted", [False, True])
+def test_what_is_known_of_clusters_is_read_only_where_it_is_asked_for(made, tmp_path, asked, compacted):
+    """To join it to a million rows costs more than most questions that count; and it may be damaged."""
+    store = Store(str(shutil.copytree(made.store.root, tmp_path / "copy")))
+    models = {"release": RELEASE, "tokenizer": TOKENIZER, "cluster_model": IDS["clusters"]}
+    if compacted:
+        compact(store, Release(RELEASE, "current", tokenizer=TOKENIZER, cluster_model=IDS["clusters"]))
+    query = f"SELECT {asked} FROM primitives GROUP BY ALL ORDER BY ALL"
+    before = rows(connect(store, **models), query)
+    store.write_bytes(f"clusters/release={RELEASE}/part-0.parquet", b"no Parquet")
+    assert rows(connect(store, **models), query) == before
+    with pytest.raises(StoreError, match="clusters/release="):
+        rows(connect(store, **models), query.replace(" FROM", ", any_value(cluster_icss) FROM"))
 
 
 def test_every_table_has_a_view_with_declared_columns_types_and_comments(connection):
