@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,11 @@ from tests.export_store import ExportStore, make_export_store
 
 Laps = Callable[..., tuple[int, str, str]]
 """The command ``laps`` with some arguments; returns exit code, standard output and standard error."""
+
+
+# A shell starts what goes to the background with Ctrl-C ignored, and so would everything be that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Modules that take minutes. They come first, so that no process is left with one of them when the others are done.
