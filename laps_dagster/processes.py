@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
 
-_TAG = "laps/process"
+# Dagster's prefix for tags that the UI does not show: nobody looks for a run by the number of its process.
+_TAG = ".dagster/laps_process"
 # On a run that Ray started: the job that its process belongs to. Whether that lives is Ray's to say (ray_launcher.py),
 # as machines of a cluster may share a host name, and then a number means nothing.
 _RAY_JOB = "laps/ray_job"
