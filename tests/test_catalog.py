@@ -340,7 +340,7 @@ def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]
 # --- views -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("asked", ["count(*)", "camera, cluster_id, avg(duration_s)"])
+@pytest.mark.parametrize("asked", ["count(*)", "camera, cluster_id, max(duration_s)"])
 @pytest.mark.parametrize("compacted", [False, True])
 def test_what_is_known_of_clusters_is_read_only_where_it_is_asked_for(made, tmp_path, asked, compacted):
     """To join it to a million rows costs more than most questions that count; and it may be damaged."""
