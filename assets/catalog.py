@@ -6,6 +6,7 @@ sql`, or `resources.catalog.open_catalog` in Python). This asset reads every one
 
 import dagster as dg
 
+from assets.partitions import any_hours
 from assets.retries import tried_again
 from assets.specs import PUBLISH, describe
 from resources.configured import StoreResource
@@ -14,15 +15,8 @@ from resources.release import ReleaseResource
 
 @dg.asset(
     deps=[
-        "raw_video",
-        "keypoint_tracks",
-        "keyframes",
-        "latent_stream",
-        "segments",
-        "clips",
-        "segment_embeddings",
-        "visual_features",
-        "cluster_assignments",
+        *any_hours("raw_video", "keypoint_tracks", "keyframes", "latent_stream"),
+        *any_hours("segments", "clips", "segment_embeddings", "visual_features", "cluster_assignments"),
         "icss_report",
         "compacted_catalog",
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from assets.partitions import any_hours
 from assets.plots import scatter_plot
 from assets.retries import tried_again
 from assets.specs import MODELS, describe, picture
@@ -41,7 +42,7 @@ class Clustering(dg.Config):
 
 
 @dg.asset(
-    deps=["segment_embeddings"],
+    deps=any_hours("segment_embeddings"),
     **describe(__doc__, group=MODELS, kinds={"scikitlearn"}),
 )
 @tried_again

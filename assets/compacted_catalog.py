@@ -9,6 +9,7 @@ written again: `written` says how many. `left_out` names files of the record tha
 import dagster as dg
 from pydantic import Field
 
+from assets.partitions import any_hours
 from assets.retries import tried_again
 from assets.specs import PUBLISH, describe
 from resources.configured import StoreResource
@@ -22,7 +23,7 @@ class CompactionSettings(dg.Config):
 
 
 @dg.asset(
-    deps=["raw_video", "segments", "clips", "segment_embeddings", "cluster_assignments"],
+    deps=any_hours("raw_video", "segments", "clips", "segment_embeddings", "cluster_assignments"),
     **describe(__doc__, group=PUBLISH, kinds={"parquet"}),
 )
 @tried_again

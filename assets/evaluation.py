@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from assets.partitions import any_hours
 from assets.retries import tried_again
 from assets.specs import describe
 from laps.tables import EVALUATION
@@ -30,8 +31,7 @@ class EvaluationSettings(dg.Config):
 
 @dg.asset(
     deps=[
-        "segments",
-        "cluster_assignments",
+        *any_hours("segments", "cluster_assignments"),
         "motion_tokenizer",
         "segmenter_calibration",
         "cluster_model",

@@ -12,6 +12,7 @@ metadata and the report also show its figures beside the current one's.
 import dagster as dg
 from pydantic import Field
 
+from assets.partitions import any_hours
 from assets.retries import tried_again
 from assets.specs import PUBLISH, describe
 from laps.tables import CLUSTERS
@@ -30,15 +31,10 @@ class ReportSettings(dg.Config):
 
 @dg.asset(
     deps=[
-        "cluster_assignments",
+        *any_hours("cluster_assignments", "visual_features", "segment_embeddings", "segments"),
+        *any_hours("latent_stream", "keyframes", "raw_video"),
         "cluster_model",
-        "visual_features",
-        "segment_embeddings",
-        "segments",
         "segmenter_calibration",
-        "latent_stream",
-        "keyframes",
-        "raw_video",
     ],
     **describe(__doc__, group=PUBLISH, kinds={"parquet", "html"}, table=CLUSTERS),
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from assets.partitions import any_hours
 from assets.plots import training_plot
 from assets.specs import MODELS, describe, picture
 from laps.errors import InputError, NotProcessedError
@@ -39,7 +40,7 @@ class TokenizerTraining(dg.Config):
 
 
 @dg.asset(
-    deps=["keypoint_tracks"],
+    deps=any_hours("keypoint_tracks"),
     pool="gpu",
     **describe(__doc__, group=MODELS, kinds={"pytorch"}),
 )

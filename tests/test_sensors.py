@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from assets.partitions import camera_hours
 from laps.errors import InputError
 from laps.tables import Table
 from laps.timegrid import HOUR_NS, CameraHour, parse_utc
@@ -35,6 +36,21 @@ RESOURCES = {"store": StoreResource(), "recordings": RecordingsResource(stable_s
 DEFINITIONS = build_definitions(resources=RESOURCES)
 SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
 STARTED, WAITING = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED
+
+
+def test_no_step_without_hours_asks_for_the_keys_of_all_hours() -> None:
+    """Dagster's mapping to all partitions makes each key before such a step begins, of hours without footage too."""
+    graph = DEFINITIONS.resolve_asset_graph()
+    nodes = [graph.get(key) for key in graph.materializable_asset_keys]
+    mapped = [
+        node.partition_mappings.get(parent)
+        for node in nodes
+        for parent in node.parent_keys
+        if node.partitions_def is None and graph.get(parent).partitions_def == camera_hours
+        if parent in graph.materializable_asset_keys
+    ]
+    assert len(mapped) > 10
+    assert all(isinstance(one, dg.SpecificPartitionsPartitionMapping) and not one.partition_keys for one in mapped)
 
 
 @pytest.fixture(autouse=True)
