@@ -50,13 +50,12 @@ def fill(folder: Path, video: Path) -> None:
     Recordings(store, LANDING).register(landing.url(path), CAMERA, parse_utc(START))
 
 
-def measure(folder: Path, server: S3Server, costs: dict[str, Cost]) -> None:
+def measure(folder: Path, costs: dict[str, Cost]) -> None:
     """Run every stage once on the local disk and once on S3, and take the time."""
     for name, cost in costs.items():
         os.environ["LAPS_STORE"] = str(folder / "store")
         cost.local_s = min(cost.local_s, measured("--stage", name)[2])
         os.environ["LAPS_STORE"] = STORE
-        os.environ.update(server.environment())
         cost.s3_s = min(cost.s3_s, measured("--stage", name)[2])
         print(f"{name}: {cost.local_s:.1f} s, on S3 {cost.s3_s:.1f} s", flush=True)
 
@@ -99,7 +98,7 @@ def main() -> None:
         os.environ.update(server.environment())
         fill(folder, video)
         for _ in range(options.runs):
-            measure(folder, server, costs)
+            measure(folder, costs)
         count(server, costs)
     each = list(costs.values())
     total = Cost(

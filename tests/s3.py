@@ -86,8 +86,7 @@ class Proxy(ThreadingHTTPServer):
         self.upstream = port
         self.data = data
         self.faults: list[Fault] = []
-        self.lock = threading.Lock()
-        self.counted = threading.Condition(self.lock)
+        self.lock = threading.Condition()
         self.under_way = 0
         self._requests: list[Request] = []
         self.conditional = threading.Lock()
@@ -104,18 +103,22 @@ class Proxy(ThreadingHTTPServer):
 
     @property
     def requests(self) -> list[Request]:
-        """What came by. A request is counted when all of its answer is sent, so the last may have to be waited for."""
-        with self.counted:
-            self.counted.wait_for(lambda: self.under_way == 0, timeout=10)
+        """What came by."""
+        with self.lock:
+            self._wait()
             return list(self._requests)
 
     def reset(self) -> None:
         """Forget all faults and counts."""
         for fault in self.faults:
             fault.release.set()
-        with self.counted:
-            self.counted.wait_for(lambda: self.under_way == 0, timeout=10)
+        with self.lock:
+            self._wait()
             self.faults, self._requests = [], []
+
+    def _wait(self) -> None:
+        """Until what is under way is counted: when all of an answer is sent, and its reader may be here before that."""
+        self.lock.wait_for(lambda: self.under_way == 0, timeout=10)
 
     def take(self, method: str, path: str, signed: str) -> Fault | None:
         with self.lock:
@@ -139,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing is printed."""
 
     def handle_any(self) -> None:
-        with self.server.counted:
+        with self.server.lock:
             self.server.under_way += 1
         fault = self.server.take(self.command, self.path, self.headers.get("Authorization", ""))
         kind = fault.kind if fault else ""
@@ -166,11 +169,11 @@ class _Handler(BaseHTTPRequestHandler):
         except (OSError, http.client.HTTPException):
             self.close_connection = True
         finally:
-            with self.server.counted:
+            with self.server.lock:
                 asked = self.headers.get("Range", "")
                 self.server._requests.append(Request(self.command, self.path, self.length, self.sent, asked))
                 self.server.under_way -= 1
-                self.server.counted.notify_all()
+                self.server.lock.notify_all()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
 
