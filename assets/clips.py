@@ -15,7 +15,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.partitions import camera_hour, camera_hours, with_previous
-from assets.retries import tried_again
+from assets.retries import Steady, tried_again
 from assets.specs import SEGMENT, describe
 from laps.tables import CLIPS, RAW_VIDEO
 from laps.timegrid import CameraHour, to_datetime
@@ -68,7 +68,7 @@ def clips(
     there = files.modified(folder) | files.modified(table_path.rpartition("/")[0])
     kept: set[str] = set()
     rows: list[dict[str, Any]] = []
-    covered = Cameras(files).read(hour.camera).blur_regions
+    covered = Steady(lambda: Cameras(files).read(hour.camera).blur_regions, "the regions to blur", hour)
     before = _clips_before(files, hour, table_path, there)
     spans = {row["segment_id"]: (row["start_time"], row["end_time"]) for row in primitives}
     cut = cut_primitives(
@@ -76,7 +76,7 @@ def clips(
         pieces_of(footage.to_pylist()),
         open_uri,
         reencode=config.reencode,
-        covered=covered,
+        covered=covered.value,
         forgotten=ForgottenTimes(files).of_camera(hour.camera),
     )
     with uploads(files) as write:
@@ -113,7 +113,9 @@ def clips(
                     "size_bytes": clip.info.size_bytes,
                 }
             rows.append(row)
+    covered.check()
     publish(files, CLIPS, hour, rows_table(CLIPS, rows), chosen.name)
+    covered.check()
     # Clips of an earlier run of this hour that no row names any more.
     files.delete_files([path for path in there if path.endswith(SUFFIX) and path not in kept])
     size_bytes = sum(clip_size for row in rows if isinstance(clip_size := row.get("size_bytes"), int))
@@ -125,7 +127,7 @@ def clips(
             "dagster/row_count": len(rows),
             "release": chosen.name,
             "failed": len(failed),
-            "blurred_regions": [list(region) for region in covered],
+            "blurred_regions": [list(region) for region in covered.value],
             "size_bytes": size_bytes,
         }
     )

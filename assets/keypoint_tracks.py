@@ -12,7 +12,7 @@ from typing import BinaryIO
 import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
-from assets.retries import tried_again
+from assets.retries import Steady, tried_again
 from assets.specs import OBSERVE, describe
 from laps.tables import KEYFRAMES, KEYPOINT_TRACKS, RAW_VIDEO
 from resources.cameras import Cameras
@@ -58,7 +58,7 @@ def keypoint_tracks(
     rows = files.read_partition(RAW_VIDEO, hour).to_pylist()
     first, stop = observed_samples(rows, hour, grid)
     follower = tracker.build()
-    covered = Cameras(files).read(hour.camera).blur_regions
+    covered = Steady(lambda: Cameras(files).read(hour.camera).blur_regions, "the regions to blur", hour)
     problems: list[str] = []
 
     def opened(uri: str) -> BinaryIO:
@@ -82,12 +82,14 @@ def keypoint_tracks(
         partition_writer(files, KEYFRAMES, hour) as frames,
     ):
         limited = within(samples, recordings.decode_limit_s)
-        for batch in observe(limited, follower, grid, first=first, covered=covered):
+        for batch in observe(limited, follower, grid, first=first, covered=covered.value):
             if isinstance(batch, TrackWindows):
                 visible += float(batch.visible.mean()) * len(batch.end_samples)
                 tracks.write(batch.to_table(hour.camera, grid))
             else:
                 frames.write(to_table(batch, hour.camera, grid))
+        covered.check()
+    covered.check()
     seconds = time.perf_counter() - began
     for problem in problems:
         context.log.warning(problem)
@@ -110,7 +112,7 @@ def keypoint_tracks(
         asset_key="keyframes",
         metadata={
             "dagster/row_count": frames.rows,
-            "blurred_regions": [list(region) for region in covered],
+            "blurred_regions": [list(region) for region in covered.value],
             "size_bytes": files.fs.size(files.full_path(files.partition_path(KEYFRAMES, hour))),
         },
     )

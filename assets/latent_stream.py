@@ -12,7 +12,7 @@ import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
 from assets.plots import energy_plot
-from assets.retries import tried_again
+from assets.retries import Steady, tried_again
 from assets.specs import OBSERVE, describe, picture
 from laps.tables import LATENT_STREAM, RAW_VIDEO
 from resources.cameras import Cameras
@@ -48,6 +48,7 @@ def latent_stream(
     tokenizer = load(ModelRegistry(files).folder(TOKENIZER, tokenizer_id))
     rows = files.read_partition(RAW_VIDEO, hour).to_pylist()
     first, stop = observed_samples(rows, hour, grid)
+    ignored = Steady(lambda: Cameras(files).read(hour.camera).ignore_regions, "the regions to ignore", hour)
     began = time.perf_counter()
     stream = encode_stream(
         read_windows(files, [hour]),
@@ -57,7 +58,9 @@ def latent_stream(
         stop=stop,
         covered=covered(rows, grid, first, stop),
     )
+    ignored.check()
     publish(files, LATENT_STREAM, hour, stream.to_table(hour.camera, grid), tokenizer_id)
+    ignored.check()
     seconds = time.perf_counter() - began
     present = stream.code[stream.code >= 0]
     counts = np.bincount(present, minlength=tokenizer.config.code_count)
@@ -70,7 +73,7 @@ def latent_stream(
             "codes_used": int((counts > 0).sum()),
             "code_perplexity": code_perplexity(counts) if len(present) else 0.0,
             "null_reasons": dict(reasons),
-            "ignored_regions": [list(region) for region in Cameras(files).read(hour.camera).ignore_regions],
+            "ignored_regions": [list(region) for region in ignored.value],
             "wall_s": seconds,
             "real_time_factor": len(present) * grid.step_s / seconds if seconds else 0.0,
             "energy": picture(energy_plot(stream, grid), "energies over the hour"),

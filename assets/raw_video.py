@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from assets.partitions import camera_hour, camera_hours
-from assets.retries import tried_again
+from assets.retries import Steady, tried_again
 from assets.specs import OBSERVE, describe
 from laps.errors import InputError, MediaError, NotProcessedError
 from laps.tables import RAW_VIDEO
@@ -37,7 +37,8 @@ def raw_video(
     hour, files = camera_hour(context), store.open()
     grid = store_grid(files)
     around = (hour.previous.start_ns, hour.next.stop_ns)
-    registered = recordings.open(files).of_camera(hour.camera, touching=around)
+    register = recordings.open(files)
+    registered = Steady(lambda: register.of_camera(hour.camera, touching=around), "its recordings", hour)
     # The part of a running hour that has not happened yet is no gap: it is not known.
     present_ns = now_ns()
     if present_ns <= hour.start_ns:
@@ -45,13 +46,16 @@ def raw_video(
     rows = describe_hour(
         hour,
         grid,
-        registered,
+        registered.value,
         open_uri,
         until_ns=min(hour.stop_ns, present_ns),
         forgotten=ForgottenTimes(files).of_camera(hour.camera),
     )
     _refuse_lost_footage(files, hour, rows)
+    # Describing the hour takes a while on S3, and recordings go on arriving.
+    registered.check()
     publish(files, RAW_VIDEO, hour, rows_table(RAW_VIDEO, rows))
+    registered.check()
 
     footage_s = 0.0
     lines = []

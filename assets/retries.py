@@ -1,4 +1,4 @@
-"""Trying a step again when the store was away, and only then.
+"""Trying a step again when the store was away, or when what it is made from changed meanwhile, and only then.
 
 A request to object storage is already tried for up to half a minute; what is left is a store that is away for longer.
 Waits double: 20, 40, 80, 160 and 320 s, so that one that comes back within ten minutes costs no run, even where the
@@ -12,12 +12,15 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import dagster as dg
 
-from laps.errors import StoreError
+from laps.errors import ChangedError, StoreError
+from laps.timegrid import CameraHour
 from resources.store import is_transient
+
+T = TypeVar("T")
 
 MOST_RETRIES = 5
 FIRST_WAIT_S = 20.0
@@ -43,8 +46,35 @@ def tried_again(compute: Callable[..., Any]) -> Callable[..., Any]:
 def _transient_errors_retried(context: dg.AssetExecutionContext) -> Iterator[None]:
     try:
         yield
-    except (StoreError, OSError) as error:
-        if not is_transient(error):
+    except (ChangedError, StoreError, OSError) as error:
+        if not (isinstance(error, ChangedError) or is_transient(error)):
             raise
         wait_s = FIRST_WAIT_S * 2**context.retry_number
         raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=wait_s) from error
+
+
+class Steady(Generic[T]):
+    """What people and sensors may change while an hour is made from it.
+
+    Which hours are out of date is judged by the times at which files were written, and an hour that is published after
+    a change counts as made from it. So whoever reads such a thing looks again: before publishing, so that nothing that
+    is out of date takes a place, and once more after it, for a change that came in between.
+
+    Args:
+        read: reads it.
+        what: it in words.
+        hour: the hour that is made.
+    """
+
+    def __init__(self, read: Callable[[], T], what: str, hour: CameraHour) -> None:
+        self.value = read()
+        self._read, self._what, self._hour = read, what, hour
+
+    def check(self) -> None:
+        """Raises ChangedError, for which the step is tried again, when it is no longer what it was."""
+        if self._read() != self.value:
+            raise ChangedError(
+                f"{self._what} changed while the hour was being made",
+                where=self._hour.key,
+                fix="Run the hour again (`laps backfill --only missing`).",
+            )

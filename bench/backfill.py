@@ -188,6 +188,7 @@ def main() -> int:
     parser.add_argument("--train-minutes", type=float, default=3.0)
     parser.add_argument("--slowest", type=float, default=4.0, help="give up below so many camera-hours a wall hour")
     parser.add_argument("--folder", type=Path, default=Path(".laps/bench_backfill"))
+    parser.add_argument("--go-on", action="store_true", help="leave out scales that an earlier call has measured")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     options = parser.parse_args()
     folder = options.folder.absolute()
@@ -198,21 +199,45 @@ def main() -> int:
     base = prepare(folder / "base", options)
     footage = make_footage(folder / "footage", base, options)
     decode_s = decode_cost(footage, base.cameras)
-    results: list[Result] = []
-    for hours in sorted({*options.scales, options.hours}):
+    kept = folder / "results.json"
+    results = read_results(kept, options) if options.go_on else []
+    for hours in sorted({*options.scales, options.hours} - {result.hours for result in results}):
         faults = hours == options.hours and hours >= LEAST_HOURS_FOR_FAULTS
         place = folder / f"scale{hours}"
         shutil.rmtree(place, ignore_errors=True)
         day = land(place / "landing", footage, base.cameras, hours, options.minutes_per_hour * 60, faults)
-        results.append(run(base, place, day, hours, options))
+        result = run(base, place, day, hours, options)
+        results = sorted([*results, result], key=lambda one: one.hours)
+        kept.write_text(json.dumps({**_of(options), "results": [asdict(one) for one in results]}, indent=1))
         text = "\n".join(page(results, decode_s, options))
-        (folder / "results.json").write_text(json.dumps([asdict(result) for result in results], indent=1))
         if options.out:
             options.out.write_text(text + "\n")
         print(text, flush=True)
-        if not results[-1].problems:
+        if not result.problems:
             shutil.rmtree(place)
     return 1 if any(result.problems for result in results) else 0
+
+
+def read_results(file: Path, options: argparse.Namespace) -> list[Result]:
+    """What an earlier call with the same cameras and minutes measured."""
+    if not file.exists():
+        return []
+    known = json.loads(file.read_text())
+    if {name: known[name] for name in _of(options)} != _of(options):
+        raise SystemExit(f"{file}: of other cameras or minutes; leave --go-on away")
+    return [
+        Result(
+            **one
+            | {name: Peak(**one[name]) for name in ("peak", "night_peak")}
+            | {"runs": {job: RunCost(**cost) for job, cost in one["runs"].items()}}
+        )
+        for one in known["results"]
+    ]
+
+
+def _of(options: argparse.Namespace) -> dict[str, int]:
+    """What results must have in common to stand in one table."""
+    return {"cameras": options.cameras, "minutes_per_hour": options.minutes_per_hour, "hours": options.hours}
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> Scene:

@@ -50,6 +50,10 @@ class NotProcessedError(LapsError):
     """An upstream partition or model that is needed has not been materialized."""
 
 
+class ChangedError(LapsError):
+    """What a table is made from changed while it was being made: the same once more uses what it is now."""
+
+
 class SchemaError(LapsError):
     """Rows do not fit the table that they were meant for."""
 

@@ -138,8 +138,8 @@ def reason_of(events: Iterable[DagsterEvent]) -> str:
 class Runner:
     """Worker processes that make runs, several at once; a context manager.
 
-    The processes live as long as the runner, so that importing torch and Dagster is paid once in each. A single
-    task gets all cores, several at once share them.
+    The processes live as long as the runner, so that importing torch and Dagster is paid once in each; when one dies
+    they are made anew. A single task gets all cores, several at once share them.
 
     Args:
         workers: runs at once.
@@ -157,7 +157,8 @@ class Runner:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        # Ctrl-C, or Dagster's own, when the run that these are part of is ended in the UI.
+        interrupted = kind is not None and not issubclass(kind, Exception)
         if interrupted:
             for worker in multiprocessing.active_children():
                 worker.kill()
@@ -169,44 +170,50 @@ class Runner:
 
     def run_all(self, tasks: Iterable[Task], *, done: Callable[[Outcome], None] | None = None) -> list[Outcome]:
         """Make runs and return their outcomes in the order of the tasks; ``done`` is told each as it ends."""
-        waiting = list(tasks)
-        outcomes: dict[int, Outcome] = {}
-        threads = max(1, (os.cpu_count() or 1) // max(1, min(self.workers, len(waiting))))
-        crashed = self._make(dict(enumerate(waiting)), threads, outcomes, done)
-        # When several were under way, the one that brought its worker down is not known: each runs once more alone.
-        for index in crashed:
-            alone = {index: waiting[index]}
-            for reason in self._make(alone, threads, outcomes, done).values():
-                outcomes[index] = Outcome(waiting[index], False, error=reason)
-                if done is not None:
-                    done(outcomes[index])
-        return [outcomes[index] for index in range(len(waiting))]
+        everything = list(tasks)
+        waiting, outcomes = dict(enumerate(everything)), dict[int, Outcome]()
+        while waiting:
+            crashed = self._make(waiting, outcomes, done)
+            # When several were under way, the one that brought its worker down is not known: each runs once more alone.
+            for index in crashed:
+                for reason in self._make({index: everything[index]}, outcomes, done).values():
+                    outcomes[index] = Outcome(everything[index], False, error=reason)
+                    if done is not None:
+                        done(outcomes[index])
+        return [outcomes[index] for index in range(len(everything))]
 
     def _make(
-        self,
-        tasks: dict[int, Task],
-        threads: int,
-        outcomes: dict[int, Outcome],
-        done: Callable[[Outcome], None] | None,
+        self, waiting: dict[int, Task], outcomes: dict[int, Outcome], done: Callable[[Outcome], None] | None
     ) -> dict[int, str]:
-        """Make the runs; returns those that were under way when a worker died, each with what is known of it."""
-        pool = self._started()
+        """Make the runs, taking each off those that wait as it begins, until a worker dies.
+
+        Returns:
+            those that were under way when it did, each with what is known of it.
+        """
+        at_once = max(1, min(self.workers, len(waiting)))
+        threads = max(1, (os.cpu_count() or 1) // at_once)
+        # A worker that dies takes all with it that its pool knows of, so it is told of a run only when it can begin.
         futures: dict[Future[Outcome], int] = {}
         crashed: list[int] = []
-        run_ids = {index: str(uuid.uuid4()) for index in tasks}
-        try:
-            for index, task in tasks.items():
-                futures[pool.submit(execute, task, threads, run_ids[index])] = index
-        except BrokenProcessPool:
-            crashed = [index for index in tasks if index not in futures.values()]
-        under_way = set(futures)
+        run_ids: dict[int, str] = {}
         holders: list[str] = []
-        while under_way:
-            ended, under_way = wait(under_way, POOLS_LOOKED_AT_EVERY_S, FIRST_COMPLETED)
+        while futures or (waiting and not crashed):
+            while waiting and not crashed and len(futures) < at_once:
+                index, task = next(iter(waiting.items()))
+                run_ids[index] = str(uuid.uuid4())
+                try:
+                    futures[self._started().submit(execute, task, threads, run_ids[index])] = index
+                except BrokenProcessPool:
+                    if futures:
+                        break  # they will say so
+                    self._stop()  # a worker died while it had nothing to do
+                else:
+                    del waiting[index]
+            ended, _ = wait(futures, POOLS_LOOKED_AT_EVERY_S, FIRST_COMPLETED)
             if not ended:
                 holders = self._look_at_pools(run_ids.values(), holders)
             for future in ended:
-                index = futures[future]
+                index = futures.pop(future)
                 try:
                     outcomes[index] = future.result()
                 except BrokenProcessPool:

@@ -27,6 +27,8 @@ FOLDER = "landing"
 _RETRY_S = 600.0
 # So many files one after another that cannot be reached are a network that is down, and no bad files.
 _UNREACHABLE = 3
+# Listing that takes longer is told: Dagster ends a sensor after 60 s.
+_SLOW_LISTING_S = 10.0
 # What was registered is put on record so often: a tick that is ended from outside has not worked for nothing.
 _SAVE_S = 5.0
 
@@ -76,6 +78,7 @@ class Look:
         vanished: uris that were there before.
         left: files that are still being written, or for which there was no time.
         missing: whether the landing zone is empty although it held files before.
+        listing_s: seconds that listing it took.
     """
 
     digest: str
@@ -86,6 +89,7 @@ class Look:
     vanished: list[str] = field(default_factory=list)
     left: int = 0
     missing: bool = False
+    listing_s: float = 0.0
 
     def __str__(self) -> str:
         if self.missing:
@@ -101,7 +105,8 @@ class Look:
             )
             if count
         ]
-        return f"{self.files} files: {', '.join(said) or 'nothing new'}"
+        slow = f" (listing them took {self.listing_s:.0f} s)" if self.listing_s > _SLOW_LISTING_S else ""
+        return f"{self.files} files{slow}: {', '.join(said) or 'nothing new'}"
 
 
 class LandingZone:
@@ -112,7 +117,7 @@ class LandingZone:
         stable_s: a file on a disk is offered when two looks that are so far apart find the same size and time. In
             object storage a file appears whole and is taken at once.
         quiet_s: an hour is given out when nothing was registered in it for so long.
-        budget_s: no further file is opened after so long, seconds of one look.
+        budget_s: no further file is opened after so long, seconds of one look after its listing.
     """
 
     def __init__(
@@ -150,9 +155,10 @@ class LandingZone:
             StoreError: the store cannot be written, or the landing zone cannot be listed.
             UnreachableError: its files cannot be reached. What was registered until then is on record.
         """
-        began = time.monotonic()
+        listing_began = time.monotonic()
         listed = {landed.uri: landed for landed in self.recordings.listed()}
         look = Look(digest=_digest(f"{uri} {landed.marker}" for uri, landed in listed.items()), files=len(listed))
+        look.listing_s = time.monotonic() - listing_began
         if look.digest == known_digest:
             return look
         seen = self.seen
@@ -165,11 +171,15 @@ class LandingZone:
         now_s = time.time()
         fresh = [landed for uri, landed in listed.items() if self._is_new(seen.files.get(uri), landed, now_s)]
         seen.growing = {landed.uri: self._since(landed, now_s) for landed in fresh}
-        saved, unreachable = began, 0
+        # Time is counted from here, and one file is always opened: one that takes long to list still gets on.
+        began = saved = time.monotonic()
+        opened = unreachable = 0
         for landed in fresh:
-            if now_s - seen.growing[landed.uri][1] < self.stable_s or time.monotonic() - began > self.budget_s:
+            is_growing = now_s - seen.growing[landed.uri][1] < self.stable_s
+            if is_growing or (opened and time.monotonic() - began > self.budget_s):
                 look.left += 1
                 continue
+            opened += 1
             try:
                 self._offer(landed, look)
                 unreachable = 0

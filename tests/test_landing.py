@@ -176,9 +176,9 @@ def test_a_look_ends_with_its_budget_and_the_next_goes_on(landing: Path, video: 
     for minute in range(10, 14):
         land(video, landing, f"cam1/20260105T05{minute}00Z.mp4")
     first = zone(landing, budget_s=-1.0).look()
-    assert (len(first.registered), first.left) == (0, 4)
+    assert (len(first.registered), first.left) == (1, 3), "one file is always opened, or a slow listing would stop all"
     second = zone(landing).look()
-    assert (len(second.registered), second.left) == (4, 0)
+    assert (len(second.registered), second.left) == (3, 0)
 
 
 def test_vanished_files_are_told_and_come_back_as_new(landing: Path, video: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from laps_dagster.runs import Outcome, Runner, Task, execute
 from laps_dagster.sensors import lost_runs
 from resources.recordings import Recordings
 from resources.store import Store
+from tests import workers
 from tests.videos import write_video
 
 HOUR = "cam1|2026-01-05-09:00"
@@ -77,6 +79,39 @@ def test_a_crash_ends_its_own_run_only_and_names_the_file(monkeypatch: pytest.Mo
             assert instance.event_log_storage.get_concurrency_info("decode").active_slot_count == 0
         monkeypatch.setattr(runs, "execute", execute)
         assert runner.run_all([Task("track", HOUR)])[0].ok
+
+
+def test_after_a_crash_the_others_still_run_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(runs, "execute", workers.note_and_die_at_two)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    with Runner(workers=2) as runner:
+        outcomes = runner.run_all([Task("track", str(number)) for number in range(8)])
+    assert [outcome.ok for outcome in outcomes] == [True, True, False, *[True] * 5]
+    lines = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    alone = [number for number, threads, _ in lines if threads == "8"]
+    assert "2" in alone and len(alone) <= 2, "only what was under way is made alone"
+    assert len({process for number, _, process in lines if int(number) >= 4}) >= 2
+
+
+def test_a_run_that_waits_for_a_place_leaves_the_processor_alone() -> None:
+    with open_instance() as instance:
+        places = instance.event_log_storage
+        places.set_concurrency_slots("decode", 1)
+        holder = str(uuid.uuid4())
+        assert places.claim_concurrency_slot("decode", holder, "a step").is_claimed
+        outcomes: list[Outcome] = []
+        waiting = threading.Thread(target=lambda: outcomes.append(execute(Task("track", HOUR))))
+        waiting.start()
+        deadline = time.monotonic() + 60
+        while not places.get_concurrency_info("decode").pending_step_count and time.monotonic() < deadline:
+            time.sleep(0.1)
+        before = time.process_time()
+        time.sleep(3.0)
+        used_s = time.process_time() - before
+        places.free_concurrency_slots_for_run(holder)
+        waiting.join(60)
+    assert outcomes[0].ok, outcomes[0].error
+    assert used_s < 0.6, f"{used_s:.1f} of 3 s"
 
 
 def start_a_runner() -> None:
@@ -175,16 +210,9 @@ def hold_for_ever(task: Task, threads: int | None = None, run_id: str | None = N
     return execute(task, threads, run_id)
 
 
-def wait_for_ever(task: Task, threads: int | None = None, run_id: str | None = None) -> Outcome:
-    """A run that never ends; it leaves its process's number behind."""
-    Path(os.environ["LAPS_STORE"]).with_name("worker").write_text(str(os.getpid()))
-    while True:
-        time.sleep(1)
-
-
 def test_workers_end_with_the_command_that_started_them(tmp_path: Path) -> None:
     code = (
-        "from laps_dagster import runs; from tests.test_runs import wait_for_ever; runs.execute = wait_for_ever\n"
+        "from laps_dagster import runs; from tests.workers import wait_for_ever; runs.execute = wait_for_ever\n"
         f"if __name__ == '__main__': runs.Runner().run_all([runs.Task('track', {HOUR!r})])"
     )
     script = tmp_path / "command.py"
@@ -202,6 +230,26 @@ def test_workers_end_with_the_command_that_started_them(tmp_path: Path) -> None:
     while not is_gone(worker) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert is_gone(worker)
+
+
+class EndedInTheUi(BaseException):
+    """As Dagster's own: no KeyboardInterrupt."""
+
+
+def test_workers_end_with_the_run_that_they_are_part_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(runs, "execute", workers.wait_for_ever)
+    note = tmp_path / "worker"
+
+    def end_it() -> list[str]:
+        raise EndedInTheUi
+
+    monkeypatch.setattr(runs, "POOLS_LOOKED_AT_EVERY_S", 0.1)
+    monkeypatch.setattr(Runner, "_look_at_pools", lambda *_: end_it() if note.exists() and note.read_text() else [])
+    began = time.monotonic()
+    with pytest.raises(EndedInTheUi), Runner() as runner:
+        runner.run_all([Task("track", HOUR)])
+    assert time.monotonic() - began < 60
+    assert identity(int(note.read_text())) is None
 
 
 def test_an_hour_that_is_no_partition_is_an_outcome() -> None:
