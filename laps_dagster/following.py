@@ -74,6 +74,11 @@ class Follower:
                 # A night that waits for an hour goes on waiting, whoever observed it last.
                 self.waiting[due.key] = {**self.waiting.get(due.key, {}), **tags, "by": run.run_id}
 
+    def hours(self) -> set[CameraHour]:
+        """The hours that wait, or were requested just now."""
+        keys = [*self.waiting, *(str(request.partition_key) for request in self.requested)]
+        return set(map(CameraHour.parse, keys))
+
     def of_night(self, run_id: str) -> int:
         """How many hours of a night wait, or were requested just now."""
         tags = [*self.waiting.values(), *(dict(request.tags) for request in self.requested)]

@@ -31,8 +31,16 @@ def hour_of(run: dg.DagsterRun) -> CameraHour:
 
 def is_over(run: dg.DagsterRun) -> bool:
     """Whether a run has ended, and Dagster will not try it again in a run that has not begun."""
-    waits = run.tags.get(WILL_RETRY_TAG) == "true" and AUTO_RETRY_RUN_ID_TAG not in run.tags
-    return run.is_finished and not waits
+    return run.is_finished and not (will_be_tried_again(run) and AUTO_RETRY_RUN_ID_TAG not in run.tags)
+
+
+def will_be_tried_again(run: dg.DagsterRun) -> bool:
+    """Whether Dagster makes a failed run again by itself.
+
+    It marks all whose process died, and can make again only those that it had started itself: not those of
+    ``laps backfill``.
+    """
+    return run.tags.get(WILL_RETRY_TAG) == "true" and run.remote_job_origin is not None
 
 
 def observes(run: dg.DagsterRun) -> bool:
@@ -45,3 +53,9 @@ def observes(run: dg.DagsterRun) -> bool:
 def hours_being_observed(instance: dg.DagsterInstance) -> set[CameraHour]:
     """The hours for which a run that observes them is queued or running."""
     return {hour_of(run) for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)) if observes(run)}
+
+
+def hours_under_way(instance: dg.DagsterInstance) -> set[CameraHour]:
+    """The hours for which a run of any kind is queued or running."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    return {hour_of(run) for run in runs if "|" in run.tags.get(PARTITION_NAME_TAG, "")}

@@ -8,7 +8,7 @@ neither their own hour nor the one before is being observed. Everything that the
 a daemon that restarts goes on where it was, and a run is requested once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -18,11 +18,11 @@ from pydantic import Field
 
 from assets.retries import tried_again
 from laps.errors import InputError, NotProcessedError, StoreError
-from laps.timegrid import from_datetime, now_ns
+from laps.timegrid import CameraHour, from_datetime, now_ns
 from laps_dagster.following import Follower, uncalibrated_note
-from laps_dagster.hour_runs import hours_being_observed
+from laps_dagster.hour_runs import hours_being_observed, hours_under_way
 from laps_dagster.jobs import CLOSING_JOBS, observe, segment
-from laps_dagster.nights import open_nights
+from laps_dagster.nights import Left, open_nights
 from laps_dagster.sensors import add_cameras
 from laps_dagster.settings import night_zone, nightly_cron, schedules_status
 from laps_dagster.stages import OBSERVE, SEGMENT, OutOfDate
@@ -61,16 +61,16 @@ def plan_day(
         hour
         for camera in cameras
         for hour in register.hours(camera, include_superseded=True)
-        if start_ns < hour.stop_ns and first_ns <= hour.start_ns < stop_ns
+        if start_ns <= hour.stop_ns and first_ns <= hour.start_ns < stop_ns
     ]
-    hours = [hour for hour in sorted({*filmed, *(hour.next for hour in filmed)}) if hour.stop_ns <= now_ns()]
+    closing = {hour.next for hour in filmed}
+    # An hour that ends as the day begins is that of the night before; only what it leaves open is this one's.
+    ours = {hour for hour in filmed if hour.stop_ns > start_ns} | closing
+    hours = [hour for hour in sorted(ours) if hour.stop_ns <= now_ns()]
     stale = OutOfDate(files, release.name, registrations(register, cameras), by_day=True)
-    # What is being observed right now goes on to the segment stage without the night.
+    # What is being observed right now goes on to the segment stage without the night, which waits for it.
     busy = hours_being_observed(context.instance)
-    to_observe = [hour for hour in stale.hours(OBSERVE, hours) if hour not in busy]
-    # The others follow by themselves: being observed makes an hour and the one after it due.
-    followed = {after for hour in (*to_observe, *busy) for after in (hour, hour.next)}
-    to_segment = [hour for hour in stale.hours(SEGMENT, hours) if hour not in followed]
+    to_observe, to_segment = still_to_make(stale, hours, busy)
     if new := sorted({hour.camera for hour in to_segment} - release.calibrations.keys()):
         context.log.warning(uncalibrated_note(new, release))
         to_segment = [hour for hour in to_segment if hour.camera not in new]
@@ -83,8 +83,19 @@ def plan_day(
             "hours": len(hours),
             "observe": dg.MetadataValue.json([hour.key for hour in to_observe]),
             "segment": dg.MetadataValue.json([hour.key for hour in to_segment]),
+            "others": dg.MetadataValue.json([hour.key for hour in hours if hour in busy]),
         },
     )
+
+
+def still_to_make(
+    stale: OutOfDate, hours: Sequence[CameraHour], busy: Collection[CameraHour]
+) -> tuple[list[CameraHour], list[CameraHour]]:
+    """The hours to observe, and those that only have to be cut, but for what is being observed."""
+    to_observe = [hour for hour in stale.hours(OBSERVE, hours) if hour not in busy]
+    # The others follow by themselves: being observed makes an hour and the one after it due.
+    followed = {after for hour in (*to_observe, *busy) for after in (hour, hour.next)}
+    return to_observe, [hour for hour in stale.hours(SEGMENT, hours) if hour not in followed]
 
 
 @dg.job(description="Plan a night: which hours of a day are still to be made. `later_stages` makes them.")
@@ -133,7 +144,9 @@ def nightly(context: dg.ScheduleEvaluationContext, store: StoreResource) -> dg.R
     "stage of its hour and of the one after, as soon as neither they nor the hour before are being observed. "
     "After `plan_night`: the runs of the night, and when all have ended, well or not, report and catalog.",
 )
-def later_stages(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
+def later_stages(
+    context: dg.SensorEvaluationContext, store: StoreResource, recordings: RecordingsResource
+) -> dg.SensorResult:
     release = store.models().current()
     if release is None:
         return dg.SensorResult(skip_reason=NO_RELEASE, cursor=context.cursor)
@@ -141,10 +154,22 @@ def later_stages(context: dg.SensorEvaluationContext, store: StoreResource) -> d
     nights = open_nights(context.instance, plan_night.name)
     follower = Follower.of(context.cursor)
     follower.take_in(context.instance)
-    follower.request(context.instance, store.open(), release)
+    files = store.open()
+    follower.request(context.instance, files, release)
+
+    def left(others: Sequence[CameraHour]) -> Left:
+        hours = [hour for hour in sorted({*others, *(hour.next for hour in others)}) if hour.stop_ns <= now_ns()]
+        under_way = hours_under_way(context.instance) | follower.hours()
+        if under_way & set(hours):
+            return Left(sorted(under_way & set(hours)), [], [])
+        register = recordings.open(files)
+        registered = registrations(register, {hour.camera for hour in hours})
+        to_observe, to_segment = still_to_make(OutOfDate(files, release.name, registered, by_day=True), hours, ())
+        return Left([], to_observe, [hour for hour in to_segment if hour.camera in release.calibrations])
+
     requests, notes = list(follower.requested), list(follower.notes)
     for night in nights:
-        asked, said = night.requests(follower, RUNS_A_LOOK - len(requests))
+        asked, said = night.requests(follower, RUNS_A_LOOK - len(requests), left)
         requests += asked
         notes.append(said)
     if requests:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -26,9 +27,26 @@ class Plan:
         day: the day, YYYY-MM-DD.
         observe: hours to observe; the segment stage follows them.
         segment: hours that are observed, and only have to be cut.
+        others: hours that runs of others were making when it was planned. The night waits for them, and makes what
+            they leave.
     """
 
     day: str
+    observe: list[CameraHour]
+    segment: list[CameraHour]
+    others: list[CameraHour]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What others have left of some hours.
+
+    Attributes:
+        under_way: hours that are still being made, or will be by themselves.
+        observe, segment: hours that nobody makes and that are not complete, by the stage that they need.
+    """
+
+    under_way: list[CameraHour]
     observe: list[CameraHour]
     segment: list[CameraHour]
 
@@ -49,19 +67,32 @@ class OpenNight:
     plan: Plan
     runs: list[dg.DagsterRun]
 
-    def requests(self, follower: Follower, at_most: int) -> tuple[list[dg.RunRequest], str]:
-        """The runs whose turn it is, and what there is to say where there are none."""
+    def requests(
+        self, follower: Follower, at_most: int, look: Callable[[Sequence[CameraHour]], Left]
+    ) -> tuple[list[dg.RunRequest], str]:
+        """The runs whose turn it is, and what there is to say where there are none.
+
+        Args:
+            follower: what follows observed hours.
+            at_most: how many runs.
+            look: what others have left of the hours that they were making.
+        """
         asked = {(run.job_name, hour_of(run)) for run in self.runs if run.job_name in (observe.name, segment.name)}
-        due = [(observe.name, hour) for hour in self.plan.observe] + [
-            (segment.name, hour) for hour in self.plan.segment
-        ]
-        due = [one for one in due if one not in asked]
+        due = [one for one in _by_stage(self.plan) if one not in asked]
         if due:
             return [self._hour_run(job, hour) for job, hour in due[: max(0, at_most)]], ""
         under_way = [run for run in self.runs if not is_over(run)]
         following = follower.of_night(self.run_id)
         if (under_way or following) and self.age_s < LONGEST_NIGHT_S:
             return [], f"night of {self.plan.day}: {len(under_way)} runs under way, {following} hours to follow"
+        is_closing = any(run.job_name == CLOSING_JOBS[0].name for run in self.runs)
+        if self.plan.others and not is_closing and self.age_s < LONGEST_NIGHT_S:
+            left = look(self.plan.others)
+            if left.under_way:
+                return [], f"night of {self.plan.day}: {len(left.under_way)} hours are being made by other runs"
+            due = [one for one in _by_stage(left) if one not in asked]
+            if due:
+                return [self._hour_run(job, hour) for job, hour in due[: max(0, at_most)]], ""
         for job in CLOSING_JOBS:
             made = [run for run in self.runs if run.job_name == job.name]
             if not made:
@@ -84,6 +115,10 @@ class OpenNight:
         )
 
 
+def _by_stage(hours: Plan | Left) -> list[tuple[str, CameraHour]]:
+    return [(observe.name, hour) for hour in hours.observe] + [(segment.name, hour) for hour in hours.segment]
+
+
 def open_nights(instance: dg.DagsterInstance, job: str) -> list[OpenNight]:
     """The nights of the last days that were planned and whose closing jobs have not all ended, the oldest first.
 
@@ -96,9 +131,11 @@ def open_nights(instance: dg.DagsterInstance, job: str) -> list[OpenNight]:
     nights = []
     for record in instance.get_run_records(planned, ascending=True):
         run_id = record.dagster_run.run_id
-        runs = list(instance.get_runs(dg.RunsFilter(tags={NIGHT: run_id})))
-        if any(run.job_name == CLOSING_JOBS[-1].name and is_over(run) for run in runs):
+        # A closed night is looked at for two days, and has hundreds of runs.
+        last = dg.RunsFilter(job_name=CLOSING_JOBS[-1].name, tags={NIGHT: run_id})
+        if any(map(is_over, instance.get_runs(last))):
             continue
+        runs = list(instance.get_runs(dg.RunsFilter(tags={NIGHT: run_id})))
         age_s = time.time() - record.create_timestamp.timestamp()
         nights.append(OpenNight(run_id, age_s, plan_of(instance, run_id), runs))
     return nights
@@ -109,6 +146,10 @@ def plan_of(instance: dg.DagsterInstance, run_id: str) -> Plan:
     (record,) = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT).records
     assert record.event_log_entry.dagster_event is not None
     metadata = record.event_log_entry.dagster_event.step_output_data.metadata
-    observed, cut = (metadata[stage].value for stage in (observe.name, segment.name))
-    assert isinstance(observed, list) and isinstance(cut, list)
-    return Plan(str(metadata["day"].value), list(map(CameraHour.parse, observed)), list(map(CameraHour.parse, cut)))
+
+    def hours(name: str) -> list[CameraHour]:
+        keys = metadata[name].value if name in metadata else []  # a night that an earlier version planned
+        assert isinstance(keys, list)
+        return list(map(CameraHour.parse, keys))
+
+    return Plan(str(metadata["day"].value), hours(observe.name), hours(segment.name), hours("others"))

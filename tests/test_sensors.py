@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from assets.partitions import camera_hours
 from laps.errors import InputError
@@ -138,7 +139,12 @@ def run(
     tags: dict[str, str] | None = None,
 ) -> dg.DagsterRun:
     partition = {} if hour is None else {"dagster/partition": str(hour)}
-    return instance.add_run(dg.DagsterRun(job, str(uuid.uuid4()), tags={**partition, **(tags or {})}, status=status))
+    # As the daemon makes them: it tries such runs again.
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "definitions"), job)
+    made = dg.DagsterRun(
+        job, str(uuid.uuid4()), tags={**partition, **(tags or {})}, status=status, remote_job_origin=origin
+    )
+    return instance.add_run(made)
 
 
 def end(instance: dg.DagsterInstance, job: str, hour: str | None = None, *, ok: bool = True) -> None:
@@ -399,9 +405,10 @@ def test_a_night_observes_cuts_and_publishes_in_this_order(instance: dg.DagsterI
     land("cam1/20260104T230000Z.mp4")
     list(Recordings(Store()).scan())
     night = plan(instance)
-    assert followed.tick() == at(5, 6), "the hours of the day, and the one that closes it"
+    assert followed.tick() == at(0, 5, 6), "the hours of the day, those that close them, and what the day before left"
     assert followed.tick() == []
-    assert "2 runs under way" in followed.said
+    assert "3 runs under way" in followed.said
+    end(instance, "observe", key(0), ok=False)
     end(instance, "observe", key(5))
     assert followed.tick() == at(5, job="segment")
     end(instance, "observe", key(6))
@@ -474,6 +481,49 @@ def test_a_night_leaves_alone_what_is_being_observed(instance: dg.DagsterInstanc
     run(instance, "observe", key(5), STARTED, {THEN: "segment"})
     plan(instance)
     assert followed.tick() == at(6)
+
+
+def test_a_night_waits_for_what_others_are_making(instance: dg.DagsterInstance, followed: Daemon) -> None:
+    land("cam1/20260105T051000Z.mp4")
+    list(Recordings(Store()).scan())
+    write(OBSERVE, key(6))
+    write(SEGMENT, key(6))
+    under_way = run(instance, "observe", key(5), STARTED, {THEN: "segment"})
+    plan(instance)
+    assert followed.tick() == []
+    assert "1 hours are being made by other runs" in followed.said
+    write(OBSERVE, key(5))
+    report(instance, under_way, dg.DagsterEventType.RUN_SUCCESS)
+    assert followed.tick() == at(5, 6, job="segment")
+    assert followed.tick() == []
+    assert "2 hours are being made by other runs" in followed.said
+    end(instance, "segment", key(5))
+    end(instance, "segment", key(6))
+    assert followed.tick() == ["publish"]
+
+
+@pytest.mark.parametrize("failing", ["observe", "segment"])
+def test_a_night_makes_what_others_have_failed_to(instance: dg.DagsterInstance, followed: Daemon, failing: str) -> None:
+    land("cam1/20260105T051000Z.mp4")
+    list(Recordings(Store()).scan())
+    write(OBSERVE, key(6))
+    write(SEGMENT, key(6))
+    run(instance, "observe", key(5), WAITING, {THEN: "segment"} if failing == "segment" else {})
+    night = plan(instance)
+    assert followed.tick() == []
+    end(instance, "observe", key(5), ok=failing == "segment")
+    if failing == "segment":
+        assert followed.tick() == at(5, 6, job="segment")
+        end(instance, "segment", ok=False)
+        assert followed.tick() == at(5, 6, job="segment"), "once more, as the night's own"
+    else:
+        assert followed.tick() == at(5)
+        end(instance, "observe", key(5))
+        assert followed.tick() == at(5, 6, job="segment")
+    assert followed.tick() == []
+    assert all(found.tags[NIGHT] == night for found in instance.get_runs(dg.RunsFilter(statuses=[WAITING])))
+    end(instance, "segment", ok=False)
+    assert followed.tick() == ["publish"]
 
 
 def test_a_night_ends_even_when_a_run_does_not(
