@@ -163,16 +163,19 @@ def rate(
     if minutes < LEAST_MINUTES:
         return too_little(f"{minutes:.1f} minutes of the hour have codes")
     found = count / minutes
+    judged = found
     if len(history) >= LEAST_HISTORY:
         logs = np.log(np.maximum(history, _few(minutes)))
         width = max(1.4826 * float(np.median(np.abs(logs - np.median(logs)))), RATE_LEAST_WIDTH) * RATE_WIDTHS
         middle, of = math.exp(float(np.median(logs))), f"its {len(history)} earlier hours"
         low, high = middle * math.exp(-width), middle * math.exp(width)
         low, high = min([low, *same_hour]), max([high, *same_hour])
+        # Where nothing is usual, nothing is as usual.
+        judged = max(found, min(high, _few(minutes)))
     else:
         low, high, of = calibrated / RATE_FACTOR, calibrated * RATE_FACTOR, "its calibration"
     return Verdict(
-        low <= found <= high,
+        low <= judged <= high,
         f"{found:.1f} primitives a minute, usual for the camera are {low:.1f} to {high:.1f} (from {of})",
         figures={"per_minute": found, "low": low, "high": high},
     )

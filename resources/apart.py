@@ -13,13 +13,15 @@ import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from laps.errors import LapsError, MediaError
+from laps.errors import InputError, LapsError, MediaError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# Signals by which a process is ended from outside: by who stops a service, or the kernel that has no memory left.
+_FROM_OUTSIDE = ("SIGTERM", "SIGINT", "SIGHUP", "SIGKILL")
 # A look reads a head and a tail, or the packets of a recording whose container claims no length. A store that is away
 # for a while is waited for within it.
 LIMIT_S = 600.0
@@ -47,24 +49,42 @@ class Apart:
             name: the file that the call is about.
             function: a function of a module's top level.
 
+        A child that was ended from outside is made anew and asked once more. If that is killed as well, as for want of
+        memory, it is the file's doing.
+
         Raises:
             MediaError: the call brought the child down, or took longer than the limit.
+            InputError: the child was ended from outside twice, by who stops the service; nothing is known of the file.
         """
         with self._lock:
-            connection = self._started()
-            connection.send((function, args, kwargs))
-            if not connection.poll(self.limit_s):
-                self._stop()
-                raise MediaError(f"no decoder came to an end with it in {self.limit_s:.0f} s", where=name, fix=_FIX)
-            try:
-                ok, value = connection.recv()
-            except (EOFError, ConnectionResetError) as error:
-                how = self._stop()
-                raise MediaError(f"the process that looked at it died ({how})", where=name, fix=_FIX) from error
+            answer = self._asked(name, function, args, kwargs)
+            if answer in _FROM_OUTSIDE:
+                answer = self._asked(name, function, args, kwargs)
+        if isinstance(answer, str):
+            died = f"the process that looked at it died ({answer})"
+            if answer in _FROM_OUTSIDE and answer != "SIGKILL":
+                raise InputError(died, where=name, fix="It was ended from outside: look at the file once more.")
+            raise MediaError(died, where=name, fix=_FIX)
+        ok, value = answer
         if not ok:
             raise value
         result: T = value
         return result
+
+    def _asked(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bool, Any] | str:
+        """What the child answered; how it ended, in words, where it did."""
+        connection = self._started()
+        try:
+            connection.send((function, args, kwargs))
+            if not connection.poll(self.limit_s):
+                self._stop()
+                raise MediaError(f"no decoder came to an end with it in {self.limit_s:.0f} s", where=name, fix=_FIX)
+            answer: tuple[bool, Any] = connection.recv()
+            return answer
+        except (EOFError, ConnectionResetError, BrokenPipeError):
+            return self._stop()
 
     def _started(self) -> Connection:
         # Credentials and endpoints come from the environment: a child of an older one would look elsewhere.

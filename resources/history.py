@@ -6,11 +6,16 @@ Every figure is read from the tables themselves, so that it is right for a new D
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Sequence
+from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 from laps.tables import LATENT_STREAM, RAW_VIDEO, SEGMENTS
-from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, from_datetime
+from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, from_datetime, to_datetime
 from laps.vitals import HISTORY_DAYS, HISTORY_HOURS, LEAST_MINUTES
+from resources.cameras import Cameras
 from resources.store import Store
 
 _DAY_NS = 24 * HOUR_NS
@@ -28,8 +33,19 @@ def footage_share(store: Store, hour: CameraHour) -> float:
     return total / HOUR_NS
 
 
+def same_hour_earlier(store: Store, hour: CameraHour, days: Sequence[int]) -> list[CameraHour]:
+    """The hours that stood on the wall clock as this one does, so many days before.
+
+    By the camera's time zone, else that of the schedules: who works at six does so too when the clocks have changed.
+    """
+    zone = ZoneInfo(Cameras(store).read(hour.camera).time_zone or os.environ.get("LAPS_SCHEDULE_ZONE") or "UTC")
+    local = to_datetime(hour.start_ns).astimezone(zone)
+    starts = [from_datetime(local - timedelta(days=day)) for day in days]  # of the wall clock: the zone does not count
+    return [CameraHour(hour.camera, start_ns // HOUR_NS * HOUR_NS) for start_ns in starts]
+
+
 def same_hour_shares(store: Store, hour: CameraHour) -> tuple[list[float], list[float]]:
-    """The footage of the same UTC hour on the last days, and on the same weekday of the last weeks.
+    """The footage of the same local hour on the last days, and on the same weekday of the last weeks.
 
     A day on which the camera filmed, and not in this hour, counts with 0; one on which it did not film at all is left
     out, as a holiday.
@@ -37,10 +53,9 @@ def same_hour_shares(store: Store, hour: CameraHour) -> tuple[list[float], list[
     filmed = set(store.folders(f"{RAW_VIDEO.name}/camera={hour.camera}"))
 
     def shares(days: Sequence[int]) -> list[float]:
-        earlier = [CameraHour(hour.camera, hour.hour_ns - day * _DAY_NS) for day in days]
         return [
             footage_share(store, one) if store.has_partition(RAW_VIDEO, one) else 0.0
-            for one in earlier
+            for one in same_hour_earlier(store, hour, days)
             if f"date={one.date}" in filmed
         ]
 
@@ -48,7 +63,11 @@ def same_hour_shares(store: Store, hour: CameraHour) -> tuple[list[float], list[
 
 
 def earlier_hours(store: Store, hour: CameraHour, release: str) -> list[CameraHour]:
-    """Hours of the last two weeks that were cut in a release, evenly spread over them, the latest last."""
+    """Hours of the last two weeks that were cut in a release, the latest last.
+
+    Those of the same local hour, and others drawn from all of the time. Drawn by the hour's name, so that the same hour
+    is judged by the same ones; every n-th would be the same few hours of each day.
+    """
     folder = f"{store.table_path(SEGMENTS, release)}/camera={hour.camera}"
     days = [CameraHour(hour.camera, hour.hour_ns - day * _DAY_NS).date for day in range(HISTORY_DAYS, -1, -1)]
     known = set(store.folders(folder))
@@ -59,8 +78,10 @@ def earlier_hours(store: Store, hour: CameraHour, release: str) -> list[CameraHo
         for name in store.folders(f"{folder}/date={date}")
         if (one := CameraHour.parse(f"{hour.camera}|{date}-{name.removeprefix('hour=')}:00")) < hour
     ]
-    most = min(len(found), HISTORY_HOURS)
-    return [found[(place * len(found)) // most] for place in range(most)]
+    same = set(same_hour_earlier(store, hour, range(1, HISTORY_DAYS + 1))) & set(found)
+    others = [one for one in found if one not in same]
+    drawn = random.Random(hour.key).sample(others, min(len(others), HISTORY_HOURS - len(same)))
+    return sorted([*same, *drawn])
 
 
 def rate_of(store: Store, hour: CameraHour, release: str, tokenizer: str, grid: SampleGrid) -> tuple[int, float]:
@@ -72,7 +93,7 @@ def rate_of(store: Store, hour: CameraHour, release: str, tokenizer: str, grid: 
 def usual_rates(
     store: Store, hour: CameraHour, release: str, tokenizer: str, grid: SampleGrid
 ) -> tuple[list[float], list[float]]:
-    """Primitives a minute of the camera's earlier hours, and of those among them at the same hour of the day.
+    """Primitives a minute of the camera's earlier hours, and of those among them at the same local hour of the day.
 
     Hours with hardly any codes are left out.
     """
@@ -82,4 +103,5 @@ def usual_rates(
             count, minutes = rate_of(store, one, release, tokenizer, grid)
             if minutes >= LEAST_MINUTES:
                 rates[one] = count / minutes
-    return list(rates.values()), [rate for one, rate in rates.items() if one.hour == hour.hour]
+    same = set(same_hour_earlier(store, hour, range(1, HISTORY_DAYS + 1)))
+    return list(rates.values()), [rate for one, rate in rates.items() if one in same]

@@ -33,6 +33,16 @@ def crash() -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def process_after(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def end_by(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(10.0)
+
+
 def refuse(what: str) -> None:
     raise InputError(what, where="there", fix="Do this.")
 
@@ -56,10 +66,16 @@ def test_it_can_be_ended_where_the_parent_takes_no_signals():
         child = Apart(limit_s=20.0)
         process = child.call("a", process_of)
         threading.Timer(0.5, os.kill, (process, signal.SIGTERM)).start()
-        with pytest.raises(MediaError, match="SIGTERM"):
-            child.call("a", time.sleep, 10.0)
+        # Whoever stopped it did not mean the file, which is looked at once more.
+        assert child.call("a", process_after, 2.0) != process
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, InputError), (signal.SIGKILL, MediaError)])
+def test_a_process_that_is_ended_twice(apart, number, error):
+    with pytest.raises(error, match=rf"^a\.mp4: the process that looked at it died \({number.name}\)"):
+        apart.call("a.mp4", end_by, number)
 
 
 def test_a_crash_names_the_file_and_the_next_call_is_answered(apart):

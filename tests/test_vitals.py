@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from laps import vitals
 from laps.calibration import Calibration, Diagnostics
+from laps.cameras import Camera
 from laps.clustering import fit, fit_figures
 from laps.detector import DetectorTimes
 from laps.latent import ENERGIES, LatentStream
 from laps.tables import LATENT_STREAM, RAW_VIDEO, SEGMENTS
 from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, to_datetime
-from resources.history import earlier_hours, footage_share, same_hour_shares, usual_rates
+from resources.cameras import Cameras
+from resources.history import earlier_hours, footage_share, same_hour_earlier, same_hour_shares, usual_rates
 from resources.settings import store_settings
 from resources.store import Store, rows_table
 
@@ -73,6 +75,8 @@ def test_a_break_that_is_taken_every_day_is_usual() -> None:
     assert vitals.rate(30, 60.0, history, [0.4, 0.5, 0.6], 12.0).passed
     assert not vitals.rate(0, 60.0, history, [], 12.0).passed
     assert vitals.rate(5, 1.0, history, [], 12.0).passed, "a minute says nothing"
+    assert vitals.rate(0, 60.0, [0.0] * 20, [], 12.0).passed, "a camera before which nobody works"
+    assert not vitals.rate(60, 60.0, [0.0] * 20, [], 12.0).passed
 
 
 def test_without_history_the_calibration_says_what_is_usual() -> None:
@@ -257,6 +261,31 @@ def test_the_usual_rate_is_that_of_earlier_hours_only(store: Store) -> None:
     history, same_hour = usual_rates(store, HOUR, "r1", "t1", GRID)
     assert history == pytest.approx([5, 20, 15, 10])
     assert same_hour == pytest.approx([5, 20, 10])
+
+
+def test_the_same_hour_is_that_of_the_wall_clock(store: Store) -> None:
+    """A shift begins at six before and after the clocks go forward: at 05:00 UTC, then at 04:00."""
+    Cameras(store).write(Camera("cam1", time_zone="Europe/Berlin"))
+    after = CameraHour.parse("cam1|2026-03-30-04:00")  # a Monday, the day after
+    same = same_hour_earlier(store, after, [1, 2, 7])
+    assert [one.key for one in same] == ["cam1|2026-03-29-04:00", "cam1|2026-03-28-05:00", "cam1|2026-03-23-05:00"]
+    film(store, after, 1.0)
+    for days in range(2, 9):
+        film(store, same_hour_earlier(store, after, [days])[0], 1.0)
+        film(store, same_hour_earlier(store, after, [days])[0].previous, 0.0)
+    assert same_hour_shares(store, after) == ([1.0] * 7, [1.0])
+
+
+def test_the_same_hour_of_earlier_days_is_always_among_the_history(store: Store) -> None:
+    """Of a camera that films day and night, every n-th hour would be the same few hours of each day."""
+    for days in range(15):
+        for hour in range(24):
+            one = CameraHour.parse(f"cam1|{earlier(days).date}-{hour:02}:00")
+            if one < HOUR:
+                store.write_partition(SEGMENTS, one, rows_table(SEGMENTS, []), "r1")
+    found = earlier_hours(store, HOUR, "r1")
+    assert {earlier(days) for days in range(1, 15)} <= set(found)
+    assert len({one.hour for one in found}) > 5
 
 
 def test_history_is_spread_evenly_and_bounded(store: Store) -> None:
