@@ -145,11 +145,12 @@ def remove(store: Store, planned: Plan) -> Iterator[Part]:
     """Put the time on record, and remove what was planned; gives each part when it is gone."""
     ForgottenTimes(store).put(planned.time)
     for part in planned.parts:
-        for path, (table, rows) in part.rewritten.items():
-            store.write_table(table, path, rows)
         # The last one last: of a data set it is the card, which says of what times there are pictures.
         store.delete_files(part.files[:-1])
         store.delete_files(part.files[-1:])
+        # Then the rows: what still names a removed clip is found again, a clip that nothing names is not.
+        for path, (table, rows) in part.rewritten.items():
+            store.write_table(table, path, rows)
         yield part
 
 
@@ -163,7 +164,8 @@ def _hour_parts(store: Store, time: Forgotten, hours: list[CameraHour]) -> tuple
     # Of the hour after, the releases whose primitives reach back into the time.
     releases = {_model(path) for path in listed[tables.SEGMENTS].get(after, []) if _reaches_back(store, path, time)}
     parts, touched = [], set()
-    for table, by_hour in listed.items():
+    # Primitives last: as long as they are there, a removal that was killed finds what else goes with them.
+    for table, by_hour in sorted(listed.items(), key=lambda item: item[0] is tables.SEGMENTS):
         part = Part(table.name, rows=0)
         for hour in (*hours, after):
             for path in by_hour.get(hour, []):

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -94,6 +95,31 @@ def copy_of(store: Store, folder: Path) -> Store:
     return Store(str(folder))
 
 
+class Killed(Exception):
+    pass
+
+
+class Dying(Store):
+    """A store that writes and deletes so many files, and is killed at the next."""
+
+    def __init__(self, root: str, left: int) -> None:
+        super().__init__(root)
+        self.left = left
+
+    def _one_less(self) -> None:
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+
+    def write_table(self, table: Table, path: str, rows: pa.Table) -> int:
+        self._one_less()
+        return super().write_table(table, path, rows)
+
+    def delete(self, path: str) -> None:
+        self._one_less()
+        super().delete(path)
+
+
 def forget(store: Store, time: Forgotten) -> Plan:
     planned = plan(store, time)
     list(remove(store, planned))
@@ -161,24 +187,10 @@ def test_a_removal_that_was_killed_is_finished_by_another(filled, tmp_path):
     whole = copy_of(filled, tmp_path / "whole")
     forget(whole, time)
 
-    class Killed(Exception):
-        pass
-
-    class Dying(Store):
-        left = 0
-
-        def delete(self, path: str) -> None:
-            if self.left == 0:
-                raise Killed
-            self.left -= 1
-            super().delete(path)
-
-    for number, left in enumerate((0, 1, 7, 14)):
-        store = copy_of(filled, tmp_path / str(number))
-        dying = Dying(store.root)
-        dying.left = left
+    for left in (1, 2, 8, 15):
+        store = copy_of(filled, tmp_path / str(left))
         with pytest.raises(Killed):
-            forget(dying, time)
+            forget(Dying(store.root, left), time)
         assert ForgottenTimes(store).of_camera("a") == [time], "on record before anything goes"
         forget(store, time)
         assert store.files("") == whole.files("")
@@ -209,6 +221,32 @@ def test_a_clip_that_ends_at_the_time_goes_with_what_it_hides(filled, tmp_path):
     after = store.read_partition(tables.CLIPS, four, "r1").to_pylist()
     assert [row["status"] for row in after] == ["ok"] * 9 + ["failed"]
     assert [store.exists(row["clip_path"]) for row in rows] == [True] * 9 + [False]
+
+
+def test_a_removal_killed_anywhere_still_finds_what_lies_in_the_hours_beside_the_time(tmp_path):
+    time = Forgotten("a", FIVE, FIVE + 59 * MINUTE)
+    four, six = CameraHour("a", FIVE - HOUR_NS), CameraHour("a", FIVE + HOUR_NS)
+    ahead = rows_of(tables.CLIPS, "a", four.hour_ns)[-1]
+    ahead |= {"last_frame_time": to_datetime(FIVE - 33_000_000), "clip_path": f"{clip_folder(four, 'r1')}/x.mp4"}
+    began = rows_of(tables.SEGMENTS, "a", six.hour_ns)[0]
+    began["start_time"] -= timedelta(minutes=2)
+    clips = rows_of(tables.CLIPS, "a", six.hour_ns)
+    made = [(tables.CLIPS, four, [ahead]), (tables.SEGMENTS, six, [began]), (tables.CLIPS, six, clips)]
+    for left in range(1, 20):
+        store = Store(str(tmp_path / str(left)))
+        for table, hour, rows in made:
+            store.write_partition(table, hour, rows_table(table, rows), "r1")
+        for hour in (four, six):
+            store.write_bytes(f"{clip_folder(hour, 'r1')}/x.mp4", b"mp4")
+        try:
+            forget(Dying(store.root, left), time)
+        except Killed:
+            assert plan(store, time).parts
+            forget(store, time)
+            assert store.files("", ".mp4") == [] and store.partitions(tables.CLIPS, "r1") == [four]
+        else:
+            break
+    assert left == 6, "the record, the clips with their rows, and the primitives"
 
 
 def test_what_killed_runs_left_goes_too(filled, tmp_path):
