@@ -9,7 +9,8 @@ What is looked for, and where a picture or row of a time hides:
 
 - Hour tables, of every tokenizer and release: those of the hours that the time lies in, and of the hour after where
   that begins less than 20 s after it: its first windows, frames and clips reach back.
-- A primitive that began in the time and was decided an hour later: that hour's primitives go as well.
+- A primitive that began in the time, or less than 20 s after it, and was decided an hour later: that hour's primitives
+  go as well.
 - A clip of the hour before may hold, hidden, a picture that is shown just after its last: that clip goes.
 - Data sets in the store, by the times on their cards; the report, which shows pictures of all hours; scores of
   recordings of that time; imported work; compacted copies of the catalog; what was set aside of the camera.
@@ -24,7 +25,7 @@ from typing import Any
 from laps import tables
 from laps.errors import InputError, NotProcessedError, StoreError
 from laps.export.card import CARD_JSON
-from laps.forgotten import REACHES_AHEAD_NS, Forgotten, outside
+from laps.forgotten import REACHES_AHEAD_NS, REACHES_BACK_NS, Forgotten, outside
 from laps.tables import TABLES, Table
 from laps.timegrid import CameraHour, from_datetime, parse_utc, to_datetime
 from resources.datasets import DATASETS
@@ -191,7 +192,10 @@ def _reaches_back(store: Store, path: str, time: Forgotten) -> bool:
     if not path.endswith(PART):
         return False
     rows = store.read_table(tables.SEGMENTS, path, ["start_time", "end_time"]).to_pylist()
-    return any(time.touches(from_datetime(row["start_time"]), from_datetime(row["end_time"])) for row in rows)
+    # A clip holds, hidden, up to 15 s before its primitive.
+    return any(
+        time.touches(from_datetime(row["start_time"]) - REACHES_BACK_NS, from_datetime(row["end_time"])) for row in rows
+    )
 
 
 def _clips_that_reach_ahead(store: Store, path: str, time: Forgotten, part: Part) -> None:
