@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from laps import tables
@@ -116,8 +117,7 @@ def plan(store: Store, time: Forgotten) -> Plan:
     """
     recordings = Recordings(store)
     registered = recordings.of_camera(time.camera)
-    on_record = ForgottenTimes(store).path(time)
-    since_s = store.modified(on_record).get(on_record)
+    times = ForgottenTimes(store)
     hours = time.hours()
     parts, touched = _hour_parts(store, time, hours)
     filmed = [row for row in registered if _shows(row, time)]
@@ -125,26 +125,34 @@ def plan(store: Store, time: Forgotten) -> Plan:
         *_imported(store, time),
         _quarantined(store, time),
         _scores(store, {row["recording_id"] for row in filmed}, time.camera),
-        _reports(store, since_s),
         *_datasets(store, time),
-        _copies(store, {hours[0].previous, *hours, *touched}, since_s),
     ]
     parts = [part for part in parts if part]
-    if not registered and not parts and not store.exists(on_record):
+    if not registered and not parts and not store.exists(times.path(time)):
         known = recordings.cameras()
         raise InputError(
             f"nothing is known of a camera {time.camera!r}",
             where=store.root,
             fix=f"Cameras: {', '.join(known) or 'none yet'}.",
         )
+    # What is made of all hours shows nothing of the time only if it was made when nothing of it was left in any. All of
+    # it goes or none, for the record is written again where something does.
+    reports = _reports(store)
+    copies = copies_of(store, {month_of(hour) for hour in (hours[0].previous, *hours, *touched)})
+    removed_s = times.removed_s(time)
+    if parts or removed_s is None or min([*reports.values(), *copies.values()], default=inf) <= removed_s:
+        made_again = Part("report (made again by the next backfill or `laps report`)", list(reports))
+        # Until they are made again the hours are read.
+        parts += [part for part in (made_again, Part("compacted copies", list(copies))) if part]
     held = [Held(uri, _is_there(uri)) for uri in dict.fromkeys(str(row["uri"]) for row in filmed)]
     lost = dict(_lost(registered, time, touched, Retention.of(store)))
     return Plan(time, parts, touched, lost, held)
 
 
 def remove(store: Store, planned: Plan) -> Iterator[Part]:
-    """Put the time on record, and remove what was planned; gives each part when it is gone."""
-    ForgottenTimes(store).put(planned.time)
+    """Put the time on record, and remove what was planned; gives each part when it is gone, then notes that all is."""
+    times = ForgottenTimes(store)
+    times.put(planned.time, removed=not planned.parts)
     for part in planned.parts:
         # The last one last: of a data set it is the card, which says of what times there are pictures.
         store.delete_files(part.files[:-1])
@@ -153,6 +161,7 @@ def remove(store: Store, planned: Plan) -> Iterator[Part]:
         for path, (table, rows) in part.rewritten.items():
             store.write_table(table, path, rows)
         yield part
+    times.put(planned.time, removed=True)
 
 
 # --- hours -----------------------------------------------------------------------------------------------------
@@ -312,12 +321,9 @@ def _quarantined(store: Store, time: Forgotten) -> Part:
     return Part(QUARANTINE, [path for path in store.files(QUARANTINE) if of_camera in path])
 
 
-def _reports(store: Store, since_s: float | None) -> Part:
-    written = store.modified(REPORTS)
-    older = [
-        path for path in sorted(written) if path.endswith(".html") and (since_s is None or written[path] <= since_s)
-    ]
-    return Part("report (made again by the next backfill or `laps report`)", older)
+def _reports(store: Store) -> dict[str, float]:
+    """The reports of all releases, and when they were written."""
+    return {path: made_s for path, made_s in sorted(store.modified(REPORTS).items()) if path.endswith(".html")}
 
 
 def _datasets(store: Store, time: Forgotten) -> Iterator[Part]:
@@ -340,10 +346,3 @@ def _dataset_shows(contents: dict[str, Any], time: Forgotten) -> bool:
     whole = [[contents["first_start"], contents["last_end"]]]
     spans = contents.get("filmed", {}).get(time.camera, whole)
     return any(time.touches(parse_utc(start), parse_utc(stop)) for start, stop in spans)
-
-
-def _copies(store: Store, hours: Iterable[CameraHour], since_s: float | None) -> Part:
-    """Compacted copies of the months that hold one of the hours; until they are made again the hours are read."""
-    found = copies_of(store, {month_of(hour) for hour in hours})
-    older = [path for path, written_s in found.items() if since_s is None or written_s <= since_s]
-    return Part("compacted copies", older)

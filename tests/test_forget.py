@@ -243,12 +243,11 @@ def test_a_removal_killed_anywhere_still_finds_what_lies_in_the_hours_beside_the
         try:
             forget(Dying(store.root, left), time)
         except Killed:
-            assert plan(store, time).parts
             forget(store, time)
             assert store.files("", ".mp4") == [] and store.partitions(tables.CLIPS, "r1") == [four]
         else:
             break
-    assert left == 6, "the record, the clips with their rows, and the primitives"
+    assert left == 7, "the record, the clips with their rows, the primitives, and the record once more"
 
 
 def test_what_killed_runs_left_goes_too(filled, tmp_path):
@@ -300,9 +299,50 @@ def test_reports_scores_copies_and_data_sets_that_show_the_time_go(filled, tmp_p
     assert [(held.uri, held.there) for held in planned.held] == [(str(video), True)]
     # What is made from now on is without the time, and stays.
     store.write_bytes(gone[0], b"{}")
-    future = ForgottenTimes(store).path(planned.time)
-    os.utime(store.full_path(future), (1, 1))
-    assert "report" not in str(plan(store, planned.time).parts)
+    os.utime(store.full_path(ForgottenTimes(store).path(planned.time)), (1, 1))
+    before = store.modified("")
+    assert forget(store, planned.time).parts == [] and store.modified("") == before, "all is done"
+
+
+def test_what_was_made_of_all_hours_while_some_of_the_time_was_left_goes(filled, tmp_path):
+    """However much later than the record it was written: it was made from what a removal had not reached."""
+    time = Forgotten("a", FIVE, FIVE + MINUTE)
+    five = CameraHour("a", FIVE)
+    late = ["reports/release=r1/report.html", "compacted/segments/release=r1/camera=a/month=2026-11/1.parquet"]
+
+    def make_late(store: Store) -> None:
+        for path in late:
+            store.write_bytes(path, b"")
+            os.utime(store.full_path(path), (2e9, 2e9))
+
+    store = copy_of(filled, tmp_path / "killed")
+    with pytest.raises(Killed):
+        forget(Dying(store.root, 8), time)
+    (row,) = store.read_table(tables.FORGOTTEN, ForgottenTimes(store).path(time)).to_pylist()
+    assert row["removed_at"] is None
+    make_late(store)
+    forget(store, time)
+    assert [path for path in late if store.exists(path)] == []
+    (row,) = store.read_table(tables.FORGOTTEN, ForgottenTimes(store).path(time)).to_pylist()
+    assert row["forgotten_at"] <= row["removed_at"]
+    # It was killed when all hours were gone, and what is made of them was not.
+    store = copy_of(filled, tmp_path / "hours gone")
+    planned = plan(store, time)
+    list(zip(planned.parts, remove(store, planned), strict=False))
+    make_late(store)
+    forget(store, time)
+    assert [path for path in late if store.exists(path)] == []
+    # A run that was under way wrote the hour once more.
+    store.write_partition(tables.KEYFRAMES, five, rows_table(tables.KEYFRAMES, rows_of(tables.KEYFRAMES, "a", FIVE)))
+    make_late(store)
+    forget(store, time)
+    assert [path for path in late if store.exists(path)] == [] and not store.has_partition(tables.KEYFRAMES, five)
+    make_late(store)
+    assert forget(store, time).parts == [] and all(map(store.exists, late))
+    # Of one that was written before all was removed the others are not told apart.
+    os.utime(store.full_path(late[0]), (1, 1))
+    forget(store, time)
+    assert [path for path in late if store.exists(path)] == [] and plan(store, time).parts == []
 
 
 def test_compacted_copies_hold_nothing_of_the_time_and_the_catalog_is_right(filled, tmp_path):
@@ -352,21 +392,27 @@ def test_the_rest_of_an_hour_whose_video_is_gone_is_said_to_be_lost(filled, tmp_
     assert "0.mp4 is gone" in plan(store, Forgotten("a", FIVE + 1000, FIVE + MINUTE)).lost[five]
 
 
-def test_a_camera_of_which_nothing_is_known_is_an_error(filled):
+def test_a_camera_of_which_nothing_is_known_is_an_error(filled, tmp_path):
+    store = copy_of(filled, tmp_path)
+    store.write_bytes("reports/release=r1/report.html", b"")
     with pytest.raises(InputError, match="nothing is known of a camera 'c'"):
-        plan(filled, Forgotten("c", FIVE, FIVE + MINUTE))
+        plan(store, Forgotten("c", FIVE, FIVE + MINUTE))
 
 
 def test_a_time_on_record_keeps_when_it_was_forgotten(tmp_path):
     store = Store(str(tmp_path))
     time = Forgotten("a", FIVE, FIVE + MINUTE, "first")
-    ForgottenTimes(store).put(time)
+    ForgottenTimes(store).put(time, removed=False)
     path = ForgottenTimes(store).path(time)
-    before = store.read_bytes(path), store.modified(path)
-    ForgottenTimes(store).put(Forgotten("a", FIVE, FIVE + MINUTE))
-    assert (store.read_bytes(path), store.modified(path)) == before
-    ForgottenTimes(store).put(Forgotten("a", FIVE, FIVE + MINUTE, "second"))
-    assert ForgottenTimes(store).of_camera("a")[0].reason == "second"
+    for removed in (False, True):
+        ForgottenTimes(store).put(Forgotten("a", FIVE, FIVE + MINUTE), removed=removed)
+        before = store.read_bytes(path), store.modified(path)
+        ForgottenTimes(store).put(Forgotten("a", FIVE, FIVE + MINUTE), removed=removed)
+        assert (store.read_bytes(path), store.modified(path)) == before
+        assert ForgottenTimes(store).of_camera("a")[0].reason == "first"
+    (first,) = store.read_table(tables.FORGOTTEN, path).to_pylist()
+    ForgottenTimes(store).put(Forgotten("a", FIVE, FIVE + MINUTE, "second"), removed=True)
+    assert store.read_table(tables.FORGOTTEN, path).to_pylist() == [first | {"reason": "second"}]
     assert ForgottenTimes(store).paths_touching(CameraHour("a", FIVE)) == [path]
     assert ForgottenTimes(store).paths_touching(CameraHour("a", FIVE + HOUR_NS)) == []
     assert REACHES_BACK_NS < HOUR_NS
