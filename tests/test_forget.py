@@ -5,21 +5,26 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.utils import make_new_run_id  # not public
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from laps import tables
-from laps.errors import InputError
+from laps.errors import InputError, StoreError
 from laps.forgotten import REACHES_BACK_NS, Forgotten
 from laps.tables import TABLES, Column, Table
 from laps.timegrid import HOUR_NS, NS_PER_S, CameraHour, from_datetime, parse_utc, to_datetime
+from laps_dagster.instance import open_instance
+from laps_dagster.processes import identity, made_here
 from resources.catalog import connect, run_query
 from resources.compaction import compact
 from resources.forget import Plan, plan, remove
@@ -464,3 +469,65 @@ def test_the_command_asks_says_and_removes(fresh: ExportStore, laps_command, mon
     assert code == 0, err
     assert "removed  clips: 5 rows, 6 files removed" in out and "backfill --only missing" in out
     assert not (tmp_path / "none").exists()
+
+
+OPTIONS = ["forget", "--camera", "a", "--from", "2026-11-21T05:00:01Z", "--to", "2026-11-21T05:00:03Z", "--yes"]
+
+
+@pytest.fixture
+def instance(fresh: ExportStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance of the store with primitives at 5 and 6 o'clock."""
+    monkeypatch.setenv("LAPS_STORE", fresh.store.root)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    with open_instance() as instance:
+        yield instance
+
+
+STARTED = dg.DagsterRunStatus.STARTED
+
+
+def add_run(instance: dg.DagsterInstance, job: str, partition: str = "", status: dg.DagsterRunStatus = STARTED) -> str:
+    tags = {"dagster/partition": partition} if partition else {}
+    return instance.add_run(dg.DagsterRun(job, make_new_run_id(), status=status, tags=tags)).run_id
+
+
+def test_runs_that_may_write_it_again_are_waited_for(fresh, instance, laps_command, monkeypatch):
+    files = fresh.store.files("")
+    for job, partition in (
+        ("segment", "a|2026-11-21-04:00"),
+        ("observe", "a|2026-11-21-05:00"),
+        ("segment", "a|2026-11-21-06:00"),
+        ("publish", ""),
+        ("export", "screws/v1"),
+        ("calibrate", "a"),
+    ):
+        run_id = add_run(instance, job, partition)
+        code, _, err = laps_command(*OPTIONS)
+        assert code == 1 and f"{job} {partition}".strip() in err and run_id[:8] in err
+        assert laps_command(*OPTIONS, "--dry-run")[0] == 0
+        instance.delete_run(run_id)
+    assert fresh.store.files("") == files
+    # Others are none of its business, nor are those whose process is gone.
+    others = [add_run(instance, "observe", f"{hour}:00") for hour in ("b|2026-11-21-05", "a|2026-11-21-07")]
+    lost = add_run(instance, "compact")
+    instance.add_run_tags(lost, made_here(lost))
+    monkeypatch.setattr("laps_dagster.processes.is_gone", lambda known: known == identity())
+    code, _, err = laps_command(*OPTIONS)
+    assert code == 0, err
+    assert not instance.get_run_by_id(others[0]).is_finished and instance.get_run_by_id(lost).is_finished
+
+
+def test_runs_go_before_files_so_that_a_killed_command_leaves_none(fresh, instance, laps_command, monkeypatch):
+    ended = add_run(instance, "observe", "a|2026-11-21-05:00", dg.DagsterRunStatus.SUCCESS)
+    other = add_run(instance, "observe", "a|2026-11-21-06:00", dg.DagsterRunStatus.SUCCESS)
+
+    def killed(*_: Any) -> None:
+        raise StoreError("cannot be deleted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "delete_files", killed)
+        code, out, err = laps_command(*OPTIONS)
+    assert code == 1 and "cannot be deleted" in err and "removed  1 runs" in out
+    assert [run.run_id for run in instance.get_runs()] == [other]
+    code, out, err = laps_command(*OPTIONS)
+    assert code == 0 and ended not in out, err
