@@ -255,8 +255,15 @@ def _lost(
             if not there[uri]:
                 yield hour, f"{uri} is gone"
                 break
-            if kept.is_over_age(tables.KEYPOINT_TRACKS, hour):
-                yield hour, f"it is older than {tables.KEYPOINT_TRACKS.name} are kept (laps retention)"
+            # Primitives are cut, and described, from the hour before as well.
+            needed = {
+                tables.KEYPOINT_TRACKS: hour,
+                tables.KEYFRAMES: hour.previous,
+                tables.LATENT_STREAM: hour.previous,
+            }
+            old = [table.name for table, oldest in needed.items() if kept.is_over_age(table, oldest)]
+            if old:
+                yield hour, f"{', '.join(old)} of that age are not kept (laps retention)"
                 break
 
 
