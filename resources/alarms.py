@@ -67,6 +67,15 @@ class Channel(Protocol):
         ...
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows none: a POST would go on as a GET without the alarm, and its answer would look like a success."""
+
+    def http_error_302(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any) -> None:
+        """Leave it to the handler that makes an error of it; Location is not even read."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
 @dataclass(frozen=True)
 class Webhook:
     """A URL that takes a JSON object by POST: ``text`` as Slack and its like want it, and the fields beside it."""
@@ -83,10 +92,17 @@ class Webhook:
             self.url, body, {"Content-Type": "application/json; charset=utf-8", "User-Agent": "laps"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            with urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT_S) as answer:
                 answer.read()
         except urllib.error.HTTPError as error:
             error.close()
+            if 300 <= error.code < 400:
+                # Where to is not said: that URL is a secret too.
+                raise AlarmError(
+                    f"redirects ({error.code}), and an alarm does not follow",
+                    where="the webhook",
+                    fix=f"Give the final https:// URL in {WEBHOOK}; `laps alarm test` sends one.",
+                ) from None
             raise AlarmError(
                 f"answered {error.code} {error.reason}", where="the webhook", fix=_look_at(WEBHOOK)
             ) from None

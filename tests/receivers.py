@@ -16,7 +16,10 @@ from typing import Any
 
 
 class WebhookReceiver(ThreadingHTTPServer):
-    """Answers every POST with ``status`` and keeps the JSON of those that it took (200)."""
+    """Answers every POST with ``status`` and keeps the JSON of those that it took (200).
+
+    With a status of 3xx it sends the caller to ``elsewhere``, where a GET is answered with 200 and keeps nothing.
+    """
 
     daemon_threads = True
 
@@ -30,6 +33,10 @@ class WebhookReceiver(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/services/secret-token"
 
+    @property
+    def elsewhere(self) -> str:
+        return f"{self.url}/elsewhere"
+
 
 class _Post(BaseHTTPRequestHandler):
     server: WebhookReceiver
@@ -40,7 +47,16 @@ class _Post(BaseHTTPRequestHandler):
         if self.server.status == 200:
             assert self.headers["Content-Type"].startswith("application/json")
             self.server.taken.append(json.loads(body))
-        self.send_response(self.server.status)
+        self._answer(self.server.status)
+
+    def do_GET(self) -> None:
+        self.server.attempts += 1
+        self._answer(200)
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        if 300 <= status < 400:
+            self.send_header("Location", self.server.elsewhere)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

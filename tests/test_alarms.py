@@ -84,6 +84,15 @@ def test_what_a_receiver_says_is_told_without_its_url(webhook: WebhookReceiver) 
     assert refused.value.__cause__ is None and away.value.__cause__ is None
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
+def test_a_webhook_that_redirects_has_not_taken_the_alarm(webhook: WebhookReceiver, status: int) -> None:
+    (channel,) = channels()
+    webhook.status = status
+    with pytest.raises(AlarmError, match=rf"redirects \({status}\).*Give the final https:// URL") as refused:
+        channel.send(MESSAGE)
+    assert webhook.attempts == 1 and "secret-token" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
