@@ -106,6 +106,13 @@ class Webhook:
             raise AlarmError(
                 f"answered {error.code} {error.reason}", where="the webhook", fix=_look_at(WEBHOOK)
             ) from None
+        except UnicodeError:
+            # Without the cause: its text holds a part of the URL.
+            raise AlarmError(
+                "cannot be asked: its URL is not plain ASCII, or a part of its host's name is too long",
+                where="the webhook",
+                fix=_look_at(WEBHOOK),
+            ) from None
         except (OSError, HTTPException) as error:
             # Without the cause: its text may hold the URL.
             said = getattr(error, "reason", None) or error
@@ -141,7 +148,8 @@ class Email:
         mail = EmailMessage()
         mail["Subject"] = message.subject[:_SUBJECT_CHARACTERS]
         mail["From"], mail["To"] = self.sender, ", ".join(self.to)
-        mail.set_content(message.text)
+        # Names of files may hold bytes that are no text.
+        mail.set_content(message.text.encode(errors="replace").decode())
         try:
             with self._connected() as server:
                 if self.security == "starttls":
@@ -149,7 +157,7 @@ class Email:
                 if self.user:
                     server.login(self.user, self.password)
                 server.send_message(mail)
-        except (OSError, smtplib.SMTPException) as error:
+        except (OSError, UnicodeError, smtplib.SMTPException) as error:
             raise AlarmError(
                 f"could not hand over the message ({_in_words(error)})",
                 where=f"the mail server {self.host}:{self.port}",
@@ -167,13 +175,21 @@ def channels() -> list[Channel]:
     """The receivers that the environment names; InputError where what it says cannot be used."""
     found: list[Channel] = []
     if url := os.environ.get(WEBHOOK):
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        if not _is_http(url):
             # Not shown: it may hold a secret.
             raise InputError("is no http:// or https:// URL", where=WEBHOOK, fix="Give the receiver's whole URL.")
         found.append(Webhook(url))
     if addresses := os.environ.get(EMAIL):
         found.append(_email(addresses))
     return found
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may show the URL
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def level() -> str:
@@ -213,6 +229,9 @@ def _look_at(*names: str) -> str:
 
 def _in_words(error: Exception) -> str:
     """What a mail server or the network said, without what was sent to it."""
+    if isinstance(error, UnicodeError):
+        # Its text shows the character, most likely one of the password.
+        return "user or password are not plain ASCII"
     if isinstance(error, smtplib.SMTPAuthenticationError):
         return f"it refused user or password, {error.smtp_code}"
     if isinstance(error, smtplib.SMTPRecipientsRefused):

@@ -60,6 +60,12 @@ def test_an_email_gets_subject_and_text(mail: MailReceiver) -> None:
     assert taken.get_content().splitlines() == MESSAGE.text.splitlines()
 
 
+def test_an_email_about_a_file_whose_name_is_no_text_arrives(mail: MailReceiver) -> None:
+    (channel,) = channels()
+    channel.send(Message("LAPS: run observe failed", "LAPS: run observe failed\nwhy: v\udce4deo.mp4: cannot be read"))
+    assert "v?deo.mp4" in mail.taken[0].get_content()
+
+
 def test_a_mail_server_that_asks_who_it_is_is_told(mail: MailReceiver) -> None:
     mail.login = ("laps", "geheim")
     host, port = mail.address.split(":")
@@ -84,6 +90,30 @@ def test_what_a_receiver_says_is_told_without_its_url(webhook: WebhookReceiver) 
     assert refused.value.__cause__ is None and away.value.__cause__ is None
 
 
+def test_characters_that_cannot_be_sent_hold_up_no_other_receiver(
+    mail: MailReceiver, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a URL nor a password shows in what is said of it."""
+    mail.login = ("laps", "geheim")
+    host, port = mail.address.split(":")
+    for channel in (
+        Webhook("http://127.0.0.1:9/services/schlüssel"),
+        Webhook(f"http://{'ü' * 64}.example.org/"),
+        Email(("a@example.org",), host, int(port), "none", "laps@example.org", "laps", "schlüssel"),
+    ):
+        with pytest.raises(AlarmError, match="not plain ASCII") as refused:
+            channel.send(MESSAGE)
+        assert not any(part in str(refused.value) for part in ("ü", "xfc", "schl"))
+        assert refused.value.__cause__ is None and refused.value.__suppress_context__
+    mail.login = None
+    monkeypatch.setenv("LAPS_ALARM_WEBHOOK", "http://127.0.0.1:9/services/schlüssel")
+    run(instance)
+    watch = Watch(instance)
+    said = watch.look()
+    assert "webhook: 1 could not be told" in said and "email: told 1" in said
+    assert "email: quiet until" in watch.look() and len(mail.taken) == 1
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
 def test_a_webhook_that_redirects_has_not_taken_the_alarm(webhook: WebhookReceiver, status: int) -> None:
     (channel,) = channels()
@@ -97,6 +127,7 @@ def test_a_webhook_that_redirects_has_not_taken_the_alarm(webhook: WebhookReceiv
     ("settings", "said"),
     [
         ({"WEBHOOK": "ftp://example.org/secret"}, "LAPS_ALARM_WEBHOOK: is no http:// or https:// URL"),
+        ({"WEBHOOK": "https://[secret/"}, "LAPS_ALARM_WEBHOOK: is no http:// or https:// URL"),
         ({"EMAIL": "night"}, "'?night'? is no address"),
         ({"EMAIL": "a@b.org", "SMTP": "mail:x"}, "LAPS_ALARM_SMTP: 'x' is no port"),
         ({"EMAIL": "a@b.org", "SMTP_USER": "u", "SMTP_SECURITY": "none"}, "a password would be sent in the clear"),
