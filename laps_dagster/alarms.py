@@ -246,9 +246,13 @@ def alarms(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             troubles, after = new_troubles(context.instance, told, now_s, level())
             try:
                 if troubles:
-                    channel.send(compose(troubles))
+                    refused = channel.send(compose(troubles))
                     after.sent(now_s)
                     notes.append(f"{channel.name}: told {len(troubles)}")
+                    if refused:
+                        # Not sent again: the others have it.
+                        notes[-1] += f", refused for {', '.join(refused)}"
+                        context.log.error(notes[-1])
                 told = after
             except AlarmError as error:
                 told.failed(now_s)

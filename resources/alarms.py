@@ -62,8 +62,8 @@ class Channel(Protocol):
         """``webhook`` or ``email``."""
         ...
 
-    def send(self, message: Message) -> None:
-        """Hand a message over; AlarmError when it was not taken."""
+    def send(self, message: Message) -> tuple[str, ...]:
+        """Hand a message over; returns for whom it was refused, and AlarmError when it was not taken for anybody."""
         ...
 
 
@@ -86,7 +86,7 @@ class Webhook:
     def name(self) -> str:
         return "webhook"
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message) -> tuple[str, ...]:
         body = json.dumps({"text": message.text, **message.fields}).encode()
         request = urllib.request.Request(
             self.url, body, {"Content-Type": "application/json; charset=utf-8", "User-Agent": "laps"}
@@ -118,6 +118,7 @@ class Webhook:
             said = getattr(error, "reason", None) or error
             said = getattr(said, "strerror", None) or type(said).__name__
             raise AlarmError(f"could not be reached ({said})", where="the webhook", fix=_look_at(WEBHOOK)) from None
+        return ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class Email:
     def name(self) -> str:
         return "email"
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message) -> tuple[str, ...]:
         mail = EmailMessage()
         mail["Subject"] = message.subject[:_SUBJECT_CHARACTERS]
         mail["From"], mail["To"] = self.sender, ", ".join(self.to)
@@ -156,13 +157,14 @@ class Email:
                     server.starttls(context=ssl.create_default_context())
                 if self.user:
                     server.login(self.user, self.password)
-                server.send_message(mail)
+                refused = server.send_message(mail)
         except (OSError, UnicodeError, smtplib.SMTPException) as error:
             raise AlarmError(
                 f"could not hand over the message ({_in_words(error)})",
                 where=f"the mail server {self.host}:{self.port}",
                 fix=_look_at(SMTP, SMTP_USER, SMTP_PASSWORD, SMTP_SECURITY),
             ) from None
+        return tuple(f"{address} ({_answer(*answer)})" for address, answer in refused.items())
 
     def _connected(self) -> smtplib.SMTP:
         if self.security == "tls":
@@ -237,6 +239,9 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return f"it refused {', '.join(error.recipients)}"
     if isinstance(error, smtplib.SMTPResponseException):
-        said = error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
-        return f"{error.smtp_code} {said}"
+        return _answer(error.smtp_code, error.smtp_error)
     return (getattr(error, "strerror", None) or type(error).__name__) if isinstance(error, OSError) else str(error)
+
+
+def _answer(code: int, said: bytes | str) -> str:
+    return f"{code} {said.decode(errors='replace') if isinstance(said, bytes) else said}"

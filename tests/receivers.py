@@ -65,7 +65,10 @@ class _Post(BaseHTTPRequestHandler):
 
 
 class MailReceiver(socketserver.ThreadingTCPServer):
-    """A mail server that keeps what it takes; with ``login`` it wants user and password first (AUTH PLAIN)."""
+    """A mail server that keeps what it takes; with ``login`` it wants user and password first (AUTH PLAIN).
+
+    It takes none for the addresses in ``refused``.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -73,6 +76,7 @@ class MailReceiver(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Session)
         self.login: tuple[str, str] | None = None
+        self.refused: set[str] = set()
         self.taken: list[EmailMessage] = []
 
     @property
@@ -97,6 +101,8 @@ class _Session(socketserver.StreamRequestHandler):
                     self._say("235 welcome" if known else "535 no")
                 case "MAIL" | "RCPT" if not known:
                     self._say("530 who are you?")
+                case "RCPT" if rest.removeprefix("TO:<").partition(">")[0] in self.server.refused:
+                    self._say("550 no such user")
                 case "DATA":
                     self._say("354 go on")
                     self._take()

@@ -60,6 +60,23 @@ def test_an_email_gets_subject_and_text(mail: MailReceiver) -> None:
     assert taken.get_content().splitlines() == MESSAGE.text.splitlines()
 
 
+def test_who_was_refused_is_said_and_the_others_are_told_once(
+    mail: MailReceiver, instance: dg.DagsterInstance, clock: Clock, laps_command: Laps
+) -> None:
+    mail.refused = {"day@example.org"}
+    code, out, err = laps_command("alarm", "test")
+    assert (code, out, err) == (1, "email: sent\n", "email: refused for day@example.org (550 no such user)\n")
+    run(instance)
+    watch = Watch(instance)
+    assert watch.look() == "email: told 1, refused for day@example.org (550 no such user)"
+    clock.ahead_s = FIRST_PAUSE_S + 1
+    assert watch.look() == "nothing to tell" and len(mail.taken) == 2
+    mail.refused.add("night@example.org")
+    (channel,) = channels()
+    with pytest.raises(AlarmError, match=r"it refused night@example\.org, day@example\.org"):
+        channel.send(MESSAGE)
+
+
 def test_an_email_about_a_file_whose_name_is_no_text_arrives(mail: MailReceiver) -> None:
     (channel,) = channels()
     channel.send(Message("LAPS: run observe failed", "LAPS: run observe failed\nwhy: v\udce4deo.mp4: cannot be read"))
