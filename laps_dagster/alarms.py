@@ -124,7 +124,8 @@ def new_troubles(instance: dg.DagsterInstance, told: Told, now_s: float, least: 
             continue
         taken[run.run_id] = end_s
         after_s = max(after_s, end_s)
-        if run.tags.get(WILL_RETRY_TAG) != "true":
+        # Dagster marks runs made in a process of `laps` likewise, and cannot try them: it does not know where from.
+        if run.tags.get(WILL_RETRY_TAG) != "true" or run.remote_job_origin is None:
             troubles += _troubles_of(instance, run, least)
     kept = {run_id: end_s for run_id, end_s in taken.items() if end_s >= after_s - _OVERLAP_S}
     return troubles, Told(after_s, kept, told.next_s, told.pause_s, told.retry_s)

@@ -8,6 +8,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import (  # not public
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.utils import make_new_run_id  # not public
 
 from laps.errors import AlarmError, InputError, StoreError
 from laps_dagster import alarms as module
@@ -301,14 +307,35 @@ def test_a_receiver_that_is_away_misses_nothing_and_holds_up_no_other(
     assert [message["count"] for message in webhook.taken] == [2] and len(mail.taken) == 1
 
 
+def launched(instance: dg.DagsterInstance, will_retry: str) -> None:
+    """A run that the daemon started, and that failed."""
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("laps"), "repository")
+    made = dg.DagsterRun(
+        "observe",
+        make_new_run_id(),
+        status=dg.DagsterRunStatus.FAILURE,
+        tags={"dagster/will_retry": will_retry},
+        remote_job_origin=RemoteJobOrigin(repository, "observe"),
+    )
+    instance.add_run(made)
+
+
 def test_a_run_that_is_tried_again_is_told_when_the_last_attempt_failed(
     webhook: WebhookReceiver, instance: dg.DagsterInstance
 ) -> None:
     watch = Watch(instance)
-    run(instance, tags={"dagster/will_retry": "true"})
+    launched(instance, "true")
     assert watch.look() == "nothing to tell"
-    run(instance, tags={"dagster/will_retry": "false"})
+    launched(instance, "false")
     assert watch.look() == "webhook: told 1"
+
+
+def test_a_run_of_a_command_is_told_although_dagster_means_to_try_it_again(
+    webhook: WebhookReceiver, instance: dg.DagsterInstance
+) -> None:
+    """Where its worker process died: Dagster has no origin to launch it from."""
+    run(instance, tags={"dagster/will_retry": "true"})
+    assert Watch(instance).look() == "webhook: told 1"
 
 
 def test_checks_are_told_by_their_severity(
