@@ -196,7 +196,7 @@ def compose(troubles: Sequence[Trouble]) -> Message:
         hours = sorted({one.hour for one in group if one.hour})
         more = f", and {len(hours) - _HOURS_NAMED} more" if len(hours) > _HOURS_NAMED else ""
         named = f" ({', '.join(hours[:_HOURS_NAMED])}{more})" if hours else ""
-        lines += ["", f"{len(group)} x {_failed(first)}{named}", f"why: {_why(first)}", f"what to do: {first.fix}"]
+        lines += ["", f"{len(group)} x {_failed(first)}{named}", f"why: {_why(first)}", f"what to do: {_fix(group)}"]
         lines.append(f"run: {_run(first)}")
     if len(groups) > _GROUPS_NAMED:
         lines += ["", f"and {len(groups) - _GROUPS_NAMED} other kinds: see the runs of the UI"]
@@ -211,6 +211,13 @@ def _kind(one: Trouble) -> tuple[str, str, str]:
 def _why(one: Trouble) -> str:
     """The reason without the hour that it begins with."""
     return one.why.removeprefix(f"{one.hour}: ") if one.hour else one.why
+
+
+def _fix(group: Sequence[Trouble]) -> str:
+    """What to do about all of a group: of several cameras the command names none."""
+    first = group[0]
+    cameras = {one.hour.partition("|")[0] for one in group}
+    return first.fix if len(cameras) == 1 else first.fix.replace(f" --camera {first.hour.partition('|')[0]}", "")
 
 
 def _failed(one: Trouble) -> str:

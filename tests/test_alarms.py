@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -189,6 +190,14 @@ def test_hundreds_of_failures_are_one_short_message() -> None:
     assert "280 x run observe failed (cam1|2026-01-01-08:00," in message.text and "and 51 more" in message.text
     assert "1 x run segment failed" in message.text
     assert len(message.text) < 1500 and len(message.fields["alarms"]) == 50
+
+
+def test_what_to_do_about_several_cameras_names_none() -> None:
+    hours = [f"cam{camera}|2026-01-05-0{hour}:00" for camera in (1, 2) for hour in (8, 9)]
+    fixes = [f"`laps backfill --camera {hour[:4]} --only missing` tries again" for hour in hours]
+    troubles = [replace(trouble(hour), fix=fix) for hour, fix in zip(hours, fixes, strict=True)]
+    assert "what to do: `laps backfill --camera cam1 --only missing` tries again" in compose(troubles[:2]).text
+    assert "what to do: `laps backfill --only missing` tries again" in compose(troubles).text
 
 
 # --- the sensor --------------------------------------------------------------------------------------------------
