@@ -342,6 +342,12 @@ FORGOTTEN = Table(
         Column("end_time", "timestamp", "End, UTC (exclusive)."),
         Column("reason", "string", "Why, in the words of whoever did it.", nullable=True),
         Column("forgotten_at", "timestamp", "When it was first forgotten, UTC."),
+        Column(
+            "removed_at",
+            "timestamp",
+            "When all that was made of it had been removed, UTC; null while that is under way or was interrupted.",
+            nullable=True,
+        ),
     ),
 )
 

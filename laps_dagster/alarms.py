@@ -124,7 +124,8 @@ def new_troubles(instance: dg.DagsterInstance, told: Told, now_s: float, least: 
             continue
         taken[run.run_id] = end_s
         after_s = max(after_s, end_s)
-        if run.tags.get(WILL_RETRY_TAG) != "true":
+        # Dagster marks runs made in a process of `laps` likewise, and cannot try them: it does not know where from.
+        if run.tags.get(WILL_RETRY_TAG) != "true" or run.remote_job_origin is None:
             troubles += _troubles_of(instance, run, least)
     kept = {run_id: end_s for run_id, end_s in taken.items() if end_s >= after_s - _OVERLAP_S}
     return troubles, Told(after_s, kept, told.next_s, told.pause_s, told.retry_s)
@@ -195,7 +196,7 @@ def compose(troubles: Sequence[Trouble]) -> Message:
         hours = sorted({one.hour for one in group if one.hour})
         more = f", and {len(hours) - _HOURS_NAMED} more" if len(hours) > _HOURS_NAMED else ""
         named = f" ({', '.join(hours[:_HOURS_NAMED])}{more})" if hours else ""
-        lines += ["", f"{len(group)} x {_failed(first)}{named}", f"why: {_why(first)}", f"what to do: {first.fix}"]
+        lines += ["", f"{len(group)} x {_failed(first)}{named}", f"why: {_why(first)}", f"what to do: {_fix(group)}"]
         lines.append(f"run: {_run(first)}")
     if len(groups) > _GROUPS_NAMED:
         lines += ["", f"and {len(groups) - _GROUPS_NAMED} other kinds: see the runs of the UI"]
@@ -210,6 +211,13 @@ def _kind(one: Trouble) -> tuple[str, str, str]:
 def _why(one: Trouble) -> str:
     """The reason without the hour that it begins with."""
     return one.why.removeprefix(f"{one.hour}: ") if one.hour else one.why
+
+
+def _fix(group: Sequence[Trouble]) -> str:
+    """What to do about all of a group: of several cameras the command names none."""
+    first = group[0]
+    cameras = {one.hour.partition("|")[0] for one in group}
+    return first.fix if len(cameras) == 1 else first.fix.replace(f" --camera {first.hour.partition('|')[0]}", "")
 
 
 def _failed(one: Trouble) -> str:
@@ -246,9 +254,13 @@ def alarms(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             troubles, after = new_troubles(context.instance, told, now_s, level())
             try:
                 if troubles:
-                    channel.send(compose(troubles))
+                    refused = channel.send(compose(troubles))
                     after.sent(now_s)
                     notes.append(f"{channel.name}: told {len(troubles)}")
+                    if refused:
+                        # Not sent again: the others have it.
+                        notes[-1] += f", refused for {', '.join(refused)}"
+                        context.log.error(notes[-1])
                 told = after
             except AlarmError as error:
                 told.failed(now_s)

@@ -6,41 +6,68 @@ curve says when somebody moved, so the runs of hours of which something is remov
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from laps.errors import InputError
 from laps.timegrid import CameraHour
 
 if TYPE_CHECKING:
     import dagster as dg
 
 
+PARTITION = "dagster/partition"
+
+
 @dataclass(frozen=True)
-class HourRuns:
-    """The runs of some hours.
+class Runs:
+    """What the instance has to do with a time.
 
     Attributes:
-        under_way: what is queued or running, in words: it may write again what was removed.
-        ended: ids of the others.
+        under_way: what is queued or running, in words, and may write again what is removed.
+        ended: ids of the runs that were made for the hours, and have ended.
     """
 
     under_way: list[str]
     ended: list[str]
 
 
-def runs_of(instance: dg.DagsterInstance, hours: Iterable[CameraHour]) -> HourRuns:
-    """The runs that were made for hours."""
+def runs_of(instance: dg.DagsterInstance, removed: Iterable[CameraHour], written: Collection[CameraHour]) -> Runs:
+    """The runs that go with hours, and those that are under way.
+
+    Args:
+        instance: the instance.
+        removed: the hours of which something is removed.
+        written: the hours whose runs may write something of the time, also where there is nothing yet.
+    """
     import dagster as dg
 
-    found = HourRuns([], [])
-    for hour in hours:
-        for run in instance.get_runs(dg.RunsFilter(tags={"dagster/partition": hour.key})):
-            if run.is_finished:
-                found.ended.append(run.run_id)
-            else:
-                found.under_way.append(f"{run.job_name} {hour.key} (run {run.run_id[:8]}, {run.status.value.lower()})")
-    return found
+    ended = [
+        run.run_id
+        for hour in removed
+        for run in instance.get_runs(dg.RunsFilter(tags={PARTITION: hour.key}))
+        if run.is_finished
+    ]
+    over = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+    unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in over])
+    under_way = []
+    for run in instance.get_runs(unfinished):
+        partition = run.tags.get(PARTITION, "")
+        hour = _hour(partition)
+        # A run of no hour, as a publication or an export, reads whatever hours there are.
+        if hour is None or hour in written:
+            name = " ".join(filter(None, (run.job_name.strip("_").lower(), partition)))
+            under_way.append(f"{name} (run {run.run_id[:8]} {run.status.value.lower()})")
+    return Runs(under_way, ended)
+
+
+def _hour(partition: str) -> CameraHour | None:
+    """The camera hour of a run's partition; None where it has another, or none."""
+    try:
+        return CameraHour.parse(partition)
+    except InputError:
+        return None
 
 
 def delete_runs(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> None:

@@ -62,9 +62,18 @@ class Channel(Protocol):
         """``webhook`` or ``email``."""
         ...
 
-    def send(self, message: Message) -> None:
-        """Hand a message over; AlarmError when it was not taken."""
+    def send(self, message: Message) -> tuple[str, ...]:
+        """Hand a message over; returns for whom it was refused, and AlarmError when it was not taken for anybody."""
         ...
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows none: a POST would go on as a GET without the alarm, and its answer would look like a success."""
+
+    def http_error_302(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any) -> None:
+        """Leave it to the handler that makes an error of it; Location is not even read."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 @dataclass(frozen=True)
@@ -77,24 +86,39 @@ class Webhook:
     def name(self) -> str:
         return "webhook"
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message) -> tuple[str, ...]:
         body = json.dumps({"text": message.text, **message.fields}).encode()
         request = urllib.request.Request(
             self.url, body, {"Content-Type": "application/json; charset=utf-8", "User-Agent": "laps"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            with urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT_S) as answer:
                 answer.read()
         except urllib.error.HTTPError as error:
             error.close()
+            if 300 <= error.code < 400:
+                # Where to is not said: that URL is a secret too.
+                raise AlarmError(
+                    f"redirects ({error.code}), and an alarm does not follow",
+                    where="the webhook",
+                    fix=f"Give the final https:// URL in {WEBHOOK}; `laps alarm test` sends one.",
+                ) from None
             raise AlarmError(
                 f"answered {error.code} {error.reason}", where="the webhook", fix=_look_at(WEBHOOK)
+            ) from None
+        except UnicodeError:
+            # Without the cause: its text holds a part of the URL.
+            raise AlarmError(
+                "cannot be asked: its URL is not plain ASCII, or a part of its host's name is too long",
+                where="the webhook",
+                fix=_look_at(WEBHOOK),
             ) from None
         except (OSError, HTTPException) as error:
             # Without the cause: its text may hold the URL.
             said = getattr(error, "reason", None) or error
             said = getattr(said, "strerror", None) or type(said).__name__
             raise AlarmError(f"could not be reached ({said})", where="the webhook", fix=_look_at(WEBHOOK)) from None
+        return ()
 
 
 @dataclass(frozen=True)
@@ -121,24 +145,26 @@ class Email:
     def name(self) -> str:
         return "email"
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message) -> tuple[str, ...]:
         mail = EmailMessage()
         mail["Subject"] = message.subject[:_SUBJECT_CHARACTERS]
         mail["From"], mail["To"] = self.sender, ", ".join(self.to)
-        mail.set_content(message.text)
+        # Names of files may hold bytes that are no text.
+        mail.set_content(message.text.encode(errors="replace").decode())
         try:
             with self._connected() as server:
                 if self.security == "starttls":
                     server.starttls(context=ssl.create_default_context())
                 if self.user:
                     server.login(self.user, self.password)
-                server.send_message(mail)
-        except (OSError, smtplib.SMTPException) as error:
+                refused = server.send_message(mail)
+        except (OSError, UnicodeError, smtplib.SMTPException) as error:
             raise AlarmError(
                 f"could not hand over the message ({_in_words(error)})",
                 where=f"the mail server {self.host}:{self.port}",
                 fix=_look_at(SMTP, SMTP_USER, SMTP_PASSWORD, SMTP_SECURITY),
             ) from None
+        return tuple(f"{address} ({_answer(*answer)})" for address, answer in refused.items())
 
     def _connected(self) -> smtplib.SMTP:
         if self.security == "tls":
@@ -151,13 +177,21 @@ def channels() -> list[Channel]:
     """The receivers that the environment names; InputError where what it says cannot be used."""
     found: list[Channel] = []
     if url := os.environ.get(WEBHOOK):
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        if not _is_http(url):
             # Not shown: it may hold a secret.
             raise InputError("is no http:// or https:// URL", where=WEBHOOK, fix="Give the receiver's whole URL.")
         found.append(Webhook(url))
     if addresses := os.environ.get(EMAIL):
         found.append(_email(addresses))
     return found
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may show the URL
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def level() -> str:
@@ -197,11 +231,17 @@ def _look_at(*names: str) -> str:
 
 def _in_words(error: Exception) -> str:
     """What a mail server or the network said, without what was sent to it."""
+    if isinstance(error, UnicodeError):
+        # Its text shows the character, most likely one of the password.
+        return "user or password are not plain ASCII"
     if isinstance(error, smtplib.SMTPAuthenticationError):
         return f"it refused user or password, {error.smtp_code}"
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return f"it refused {', '.join(error.recipients)}"
     if isinstance(error, smtplib.SMTPResponseException):
-        said = error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
-        return f"{error.smtp_code} {said}"
+        return _answer(error.smtp_code, error.smtp_error)
     return (getattr(error, "strerror", None) or type(error).__name__) if isinstance(error, OSError) else str(error)
+
+
+def _answer(code: int, said: bytes | str) -> str:
+    return f"{code} {said.decode(errors='replace') if isinstance(said, bytes) else said}"

@@ -9,7 +9,8 @@ What is looked for, and where a picture or row of a time hides:
 
 - Hour tables, of every tokenizer and release: those of the hours that the time lies in, and of the hour after where
   that begins less than 20 s after it: its first windows, frames and clips reach back.
-- A primitive that began in the time and was decided an hour later: that hour's primitives go as well.
+- A primitive that began in the time, or less than 20 s after it, and was decided an hour later: that hour's primitives
+  go as well.
 - A clip of the hour before may hold, hidden, a picture that is shown just after its last: that clip goes.
 - Data sets in the store, by the times on their cards; the report, which shows pictures of all hours; scores of
   recordings of that time; imported work; compacted copies of the catalog; what was set aside of the camera.
@@ -19,12 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from laps import tables
 from laps.errors import InputError, NotProcessedError, StoreError
 from laps.export.card import CARD_JSON
-from laps.forgotten import REACHES_AHEAD_NS, Forgotten, outside
+from laps.forgotten import REACHES_AHEAD_NS, REACHES_BACK_NS, Forgotten, outside
 from laps.tables import TABLES, Table
 from laps.timegrid import CameraHour, from_datetime, parse_utc, to_datetime
 from resources.datasets import DATASETS
@@ -115,8 +117,7 @@ def plan(store: Store, time: Forgotten) -> Plan:
     """
     recordings = Recordings(store)
     registered = recordings.of_camera(time.camera)
-    on_record = ForgottenTimes(store).path(time)
-    since_s = store.modified(on_record).get(on_record)
+    times = ForgottenTimes(store)
     hours = time.hours()
     parts, touched = _hour_parts(store, time, hours)
     filmed = [row for row in registered if _shows(row, time)]
@@ -124,33 +125,43 @@ def plan(store: Store, time: Forgotten) -> Plan:
         *_imported(store, time),
         _quarantined(store, time),
         _scores(store, {row["recording_id"] for row in filmed}, time.camera),
-        _reports(store, since_s),
         *_datasets(store, time),
-        _copies(store, {hours[0].previous, *hours, *touched}, since_s),
     ]
     parts = [part for part in parts if part]
-    if not registered and not parts and not store.exists(on_record):
+    if not registered and not parts and not store.exists(times.path(time)):
         known = recordings.cameras()
         raise InputError(
             f"nothing is known of a camera {time.camera!r}",
             where=store.root,
             fix=f"Cameras: {', '.join(known) or 'none yet'}.",
         )
+    # What is made of all hours shows nothing of the time only if it was made when nothing of it was left in any. All of
+    # it goes or none, for the record is written again where something does.
+    reports = _reports(store)
+    copies = copies_of(store, {month_of(hour) for hour in (hours[0].previous, *hours, *touched)})
+    removed_s = times.removed_s(time)
+    if parts or removed_s is None or min([*reports.values(), *copies.values()], default=inf) <= removed_s:
+        made_again = Part("report (made again by the next backfill or `laps report`)", list(reports))
+        # Until they are made again the hours are read.
+        parts += [part for part in (made_again, Part("compacted copies", list(copies))) if part]
     held = [Held(uri, _is_there(uri)) for uri in dict.fromkeys(str(row["uri"]) for row in filmed)]
     lost = dict(_lost(registered, time, touched, Retention.of(store)))
     return Plan(time, parts, touched, lost, held)
 
 
 def remove(store: Store, planned: Plan) -> Iterator[Part]:
-    """Put the time on record, and remove what was planned; gives each part when it is gone."""
-    ForgottenTimes(store).put(planned.time)
+    """Put the time on record, and remove what was planned; gives each part when it is gone, then notes that all is."""
+    times = ForgottenTimes(store)
+    times.put(planned.time, removed=not planned.parts)
     for part in planned.parts:
-        for path, (table, rows) in part.rewritten.items():
-            store.write_table(table, path, rows)
         # The last one last: of a data set it is the card, which says of what times there are pictures.
         store.delete_files(part.files[:-1])
         store.delete_files(part.files[-1:])
+        # Then the rows: what still names a removed clip is found again, a clip that nothing names is not.
+        for path, (table, rows) in part.rewritten.items():
+            store.write_table(table, path, rows)
         yield part
+    times.put(planned.time, removed=True)
 
 
 # --- hours -----------------------------------------------------------------------------------------------------
@@ -163,7 +174,8 @@ def _hour_parts(store: Store, time: Forgotten, hours: list[CameraHour]) -> tuple
     # Of the hour after, the releases whose primitives reach back into the time.
     releases = {_model(path) for path in listed[tables.SEGMENTS].get(after, []) if _reaches_back(store, path, time)}
     parts, touched = [], set()
-    for table, by_hour in listed.items():
+    # Primitives last: as long as they are there, a removal that was killed finds what else goes with them.
+    for table, by_hour in sorted(listed.items(), key=lambda item: item[0] is tables.SEGMENTS):
         part = Part(table.name, rows=0)
         for hour in (*hours, after):
             for path in by_hour.get(hour, []):
@@ -189,7 +201,10 @@ def _reaches_back(store: Store, path: str, time: Forgotten) -> bool:
     if not path.endswith(PART):
         return False
     rows = store.read_table(tables.SEGMENTS, path, ["start_time", "end_time"]).to_pylist()
-    return any(time.touches(from_datetime(row["start_time"]), from_datetime(row["end_time"])) for row in rows)
+    # A clip holds, hidden, up to 15 s before its primitive.
+    return any(
+        time.touches(from_datetime(row["start_time"]) - REACHES_BACK_NS, from_datetime(row["end_time"])) for row in rows
+    )
 
 
 def _clips_that_reach_ahead(store: Store, path: str, time: Forgotten, part: Part) -> None:
@@ -240,8 +255,15 @@ def _lost(
             if not there[uri]:
                 yield hour, f"{uri} is gone"
                 break
-            if kept.is_over_age(tables.KEYPOINT_TRACKS, hour):
-                yield hour, f"it is older than {tables.KEYPOINT_TRACKS.name} are kept (laps retention)"
+            # Primitives are cut, and described, from the hour before as well.
+            needed = {
+                tables.KEYPOINT_TRACKS: hour,
+                tables.KEYFRAMES: hour.previous,
+                tables.LATENT_STREAM: hour.previous,
+            }
+            old = [table.name for table, oldest in needed.items() if kept.is_over_age(table, oldest)]
+            if old:
+                yield hour, f"{', '.join(old)} of that age are not kept (laps retention)"
                 break
 
 
@@ -306,12 +328,9 @@ def _quarantined(store: Store, time: Forgotten) -> Part:
     return Part(QUARANTINE, [path for path in store.files(QUARANTINE) if of_camera in path])
 
 
-def _reports(store: Store, since_s: float | None) -> Part:
-    written = store.modified(REPORTS)
-    older = [
-        path for path in sorted(written) if path.endswith(".html") and (since_s is None or written[path] <= since_s)
-    ]
-    return Part("report (made again by the next backfill or `laps report`)", older)
+def _reports(store: Store) -> dict[str, float]:
+    """The reports of all releases, and when they were written."""
+    return {path: made_s for path, made_s in sorted(store.modified(REPORTS).items()) if path.endswith(".html")}
 
 
 def _datasets(store: Store, time: Forgotten) -> Iterator[Part]:
@@ -334,10 +353,3 @@ def _dataset_shows(contents: dict[str, Any], time: Forgotten) -> bool:
     whole = [[contents["first_start"], contents["last_end"]]]
     spans = contents.get("filmed", {}).get(time.camera, whole)
     return any(time.touches(parse_utc(start), parse_utc(stop)) for start, stop in spans)
-
-
-def _copies(store: Store, hours: Iterable[CameraHour], since_s: float | None) -> Part:
-    """Compacted copies of the months that hold one of the hours; until they are made again the hours are read."""
-    found = copies_of(store, {month_of(hour) for hour in hours})
-    older = [path for path, written_s in found.items() if since_s is None or written_s <= since_s]
-    return Part("compacted copies", older)

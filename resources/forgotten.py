@@ -7,6 +7,7 @@ an import its rows. Nobody takes a time off the record again; the files of a sto
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from laps.forgotten import Forgotten
 from laps.tables import FORGOTTEN
@@ -41,28 +42,40 @@ class ForgottenTimes:
             )
         return self._by_camera[camera]
 
-    def put(self, one: Forgotten) -> None:
+    def put(self, one: Forgotten, *, removed: bool) -> None:
         """Put a time on record; one that is there keeps when it was forgotten, and its reason unless another is given.
 
-        Written again, it would make hours that are up to date look old.
+        What is on record as it should be is not written again: hours that are up to date would look old. Where a
+        removal begins or ends it is, and hours that were made in between are made once more.
+
+        Args:
+            one: the time.
+            removed: whether all that was made of it is removed by now.
         """
         path = self.path(one)
+        before: dict[str, Any] = {"forgotten_at": datetime.now(UTC), "reason": None, "removed_at": None}
         if self.store.exists(path):
             (before,) = self.store.read_table(FORGOTTEN, path).to_pylist()
-            if one.reason in (None, before["reason"]):
+            if one.reason in (None, before["reason"]) and removed == (before["removed_at"] is not None):
                 return
-            forgotten_at = before["forgotten_at"]
-        else:
-            forgotten_at = datetime.now(UTC)
         row = {
             "camera": one.camera,
             "start_time": to_datetime(one.start_ns),
             "end_time": to_datetime(one.stop_ns),
-            "reason": one.reason,
-            "forgotten_at": forgotten_at,
+            "reason": before["reason"] if one.reason is None else one.reason,
+            "forgotten_at": before["forgotten_at"],
+            "removed_at": (before["removed_at"] or datetime.now(UTC)) if removed else None,
         }
         self.store.write_table(FORGOTTEN, path, rows_table(FORGOTTEN, [row]))
         self._by_camera.pop(one.camera, None)
+
+    def removed_s(self, one: Forgotten) -> float | None:
+        """When the record of a time was written, seconds since the epoch; None unless it says that all was removed."""
+        path = self.path(one)
+        if not self.store.exists(path):
+            return None
+        (row,) = self.store.read_table(FORGOTTEN, path, ["removed_at"]).to_pylist()
+        return None if row["removed_at"] is None else self.store.modified(path)[path]
 
     def paths_touching(self, hour: CameraHour) -> list[str]:
         """Where the times are on record that an hour is made without, or from which its pre-roll may come."""

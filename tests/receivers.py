@@ -16,7 +16,10 @@ from typing import Any
 
 
 class WebhookReceiver(ThreadingHTTPServer):
-    """Answers every POST with ``status`` and keeps the JSON of those that it took (200)."""
+    """Answers every POST with ``status`` and keeps the JSON of those that it took (200).
+
+    With a status of 3xx it sends the caller to ``elsewhere``, where a GET is answered with 200 and keeps nothing.
+    """
 
     daemon_threads = True
 
@@ -30,6 +33,10 @@ class WebhookReceiver(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/services/secret-token"
 
+    @property
+    def elsewhere(self) -> str:
+        return f"{self.url}/elsewhere"
+
 
 class _Post(BaseHTTPRequestHandler):
     server: WebhookReceiver
@@ -40,7 +47,16 @@ class _Post(BaseHTTPRequestHandler):
         if self.server.status == 200:
             assert self.headers["Content-Type"].startswith("application/json")
             self.server.taken.append(json.loads(body))
-        self.send_response(self.server.status)
+        self._answer(self.server.status)
+
+    def do_GET(self) -> None:
+        self.server.attempts += 1
+        self._answer(200)
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        if 300 <= status < 400:
+            self.send_header("Location", self.server.elsewhere)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -49,7 +65,10 @@ class _Post(BaseHTTPRequestHandler):
 
 
 class MailReceiver(socketserver.ThreadingTCPServer):
-    """A mail server that keeps what it takes; with ``login`` it wants user and password first (AUTH PLAIN)."""
+    """A mail server that keeps what it takes; with ``login`` it wants user and password first (AUTH PLAIN).
+
+    It takes none for the addresses in ``refused``.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -57,6 +76,7 @@ class MailReceiver(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Session)
         self.login: tuple[str, str] | None = None
+        self.refused: set[str] = set()
         self.taken: list[EmailMessage] = []
 
     @property
@@ -81,6 +101,8 @@ class _Session(socketserver.StreamRequestHandler):
                     self._say("235 welcome" if known else "535 no")
                 case "MAIL" | "RCPT" if not known:
                     self._say("530 who are you?")
+                case "RCPT" if rest.removeprefix("TO:<").partition(">")[0] in self.server.refused:
+                    self._say("550 no such user")
                 case "DATA":
                     self._say("354 go on")
                     self._take()

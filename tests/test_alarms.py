@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import (  # not public
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.utils import make_new_run_id  # not public
 
 from laps.errors import AlarmError, InputError, StoreError
 from laps_dagster import alarms as module
@@ -60,6 +67,29 @@ def test_an_email_gets_subject_and_text(mail: MailReceiver) -> None:
     assert taken.get_content().splitlines() == MESSAGE.text.splitlines()
 
 
+def test_who_was_refused_is_said_and_the_others_are_told_once(
+    mail: MailReceiver, instance: dg.DagsterInstance, clock: Clock, laps_command: Laps
+) -> None:
+    mail.refused = {"day@example.org"}
+    code, out, err = laps_command("alarm", "test")
+    assert (code, out, err) == (1, "email: sent\n", "email: refused for day@example.org (550 no such user)\n")
+    run(instance)
+    watch = Watch(instance)
+    assert watch.look() == "email: told 1, refused for day@example.org (550 no such user)"
+    clock.ahead_s = FIRST_PAUSE_S + 1
+    assert watch.look() == "nothing to tell" and len(mail.taken) == 2
+    mail.refused.add("night@example.org")
+    (channel,) = channels()
+    with pytest.raises(AlarmError, match=r"it refused night@example\.org, day@example\.org"):
+        channel.send(MESSAGE)
+
+
+def test_an_email_about_a_file_whose_name_is_no_text_arrives(mail: MailReceiver) -> None:
+    (channel,) = channels()
+    channel.send(Message("LAPS: run observe failed", "LAPS: run observe failed\nwhy: v\udce4deo.mp4: cannot be read"))
+    assert "v?deo.mp4" in mail.taken[0].get_content()
+
+
 def test_a_mail_server_that_asks_who_it_is_is_told(mail: MailReceiver) -> None:
     mail.login = ("laps", "geheim")
     host, port = mail.address.split(":")
@@ -84,10 +114,44 @@ def test_what_a_receiver_says_is_told_without_its_url(webhook: WebhookReceiver) 
     assert refused.value.__cause__ is None and away.value.__cause__ is None
 
 
+def test_characters_that_cannot_be_sent_hold_up_no_other_receiver(
+    mail: MailReceiver, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a URL nor a password shows in what is said of it."""
+    mail.login = ("laps", "geheim")
+    host, port = mail.address.split(":")
+    for channel in (
+        Webhook("http://127.0.0.1:9/services/schlüssel"),
+        Webhook(f"http://{'ü' * 64}.example.org/"),
+        Email(("a@example.org",), host, int(port), "none", "laps@example.org", "laps", "schlüssel"),
+    ):
+        with pytest.raises(AlarmError, match="not plain ASCII") as refused:
+            channel.send(MESSAGE)
+        assert not any(part in str(refused.value) for part in ("ü", "xfc", "schl"))
+        assert refused.value.__cause__ is None and refused.value.__suppress_context__
+    mail.login = None
+    monkeypatch.setenv("LAPS_ALARM_WEBHOOK", "http://127.0.0.1:9/services/schlüssel")
+    run(instance)
+    watch = Watch(instance)
+    said = watch.look()
+    assert "webhook: 1 could not be told" in said and "email: told 1" in said
+    assert "email: quiet until" in watch.look() and len(mail.taken) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
+def test_a_webhook_that_redirects_has_not_taken_the_alarm(webhook: WebhookReceiver, status: int) -> None:
+    (channel,) = channels()
+    webhook.status = status
+    with pytest.raises(AlarmError, match=rf"redirects \({status}\).*Give the final https:// URL") as refused:
+        channel.send(MESSAGE)
+    assert webhook.attempts == 1 and "secret-token" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"WEBHOOK": "ftp://example.org/secret"}, "LAPS_ALARM_WEBHOOK: is no http:// or https:// URL"),
+        ({"WEBHOOK": "https://[secret/"}, "LAPS_ALARM_WEBHOOK: is no http:// or https:// URL"),
         ({"EMAIL": "night"}, "'?night'? is no address"),
         ({"EMAIL": "a@b.org", "SMTP": "mail:x"}, "LAPS_ALARM_SMTP: 'x' is no port"),
         ({"EMAIL": "a@b.org", "SMTP_USER": "u", "SMTP_SECURITY": "none"}, "a password would be sent in the clear"),
@@ -126,6 +190,14 @@ def test_hundreds_of_failures_are_one_short_message() -> None:
     assert "280 x run observe failed (cam1|2026-01-01-08:00," in message.text and "and 51 more" in message.text
     assert "1 x run segment failed" in message.text
     assert len(message.text) < 1500 and len(message.fields["alarms"]) == 50
+
+
+def test_what_to_do_about_several_cameras_names_none() -> None:
+    hours = [f"cam{camera}|2026-01-05-0{hour}:00" for camera in (1, 2) for hour in (8, 9)]
+    fixes = [f"`laps backfill --camera {hour[:4]} --only missing` tries again" for hour in hours]
+    troubles = [replace(trouble(hour), fix=fix) for hour, fix in zip(hours, fixes, strict=True)]
+    assert "what to do: `laps backfill --camera cam1 --only missing` tries again" in compose(troubles[:2]).text
+    assert "what to do: `laps backfill --only missing` tries again" in compose(troubles).text
 
 
 # --- the sensor --------------------------------------------------------------------------------------------------
@@ -244,14 +316,35 @@ def test_a_receiver_that_is_away_misses_nothing_and_holds_up_no_other(
     assert [message["count"] for message in webhook.taken] == [2] and len(mail.taken) == 1
 
 
+def launched(instance: dg.DagsterInstance, will_retry: str) -> None:
+    """A run that the daemon started, and that failed."""
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("laps"), "repository")
+    made = dg.DagsterRun(
+        "observe",
+        make_new_run_id(),
+        status=dg.DagsterRunStatus.FAILURE,
+        tags={"dagster/will_retry": will_retry},
+        remote_job_origin=RemoteJobOrigin(repository, "observe"),
+    )
+    instance.add_run(made)
+
+
 def test_a_run_that_is_tried_again_is_told_when_the_last_attempt_failed(
     webhook: WebhookReceiver, instance: dg.DagsterInstance
 ) -> None:
     watch = Watch(instance)
-    run(instance, tags={"dagster/will_retry": "true"})
+    launched(instance, "true")
     assert watch.look() == "nothing to tell"
-    run(instance, tags={"dagster/will_retry": "false"})
+    launched(instance, "false")
     assert watch.look() == "webhook: told 1"
+
+
+def test_a_run_of_a_command_is_told_although_dagster_means_to_try_it_again(
+    webhook: WebhookReceiver, instance: dg.DagsterInstance
+) -> None:
+    """Where its worker process died: Dagster has no origin to launch it from."""
+    run(instance, tags={"dagster/will_retry": "true"})
+    assert Watch(instance).look() == "webhook: told 1"
 
 
 def test_checks_are_told_by_their_severity(

@@ -262,7 +262,7 @@ def test_one_unusable_truth_does_not_keep_the_others_from_being_scored(store: St
     foreign = register(store, tmp_path, "2026-01-05T10:10:00Z", truth=marked())
     forgotten = register(store, tmp_path, "2026-01-05T11:10:00Z", truth=marked())
     asked_ns = parse_utc("2026-01-05T11:10:01Z")
-    ForgottenTimes(store).put(Forgotten("cam1", asked_ns, asked_ns + 1_000_000_000))
+    ForgottenTimes(store).put(Forgotten("cam1", asked_ns, asked_ns + 1_000_000_000), removed=True)
     cut(store, EIGHT, start, ACTIONS, clusters=False)
     rows, metadata = materialize(store, tmp_path)
     assert set(metadata["left_out"]) == {broken, backwards, foreign, forgotten}

@@ -5,20 +5,26 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.utils import make_new_run_id  # not public
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from laps import tables
-from laps.errors import InputError
+from laps.errors import InputError, StoreError
 from laps.forgotten import REACHES_BACK_NS, Forgotten
 from laps.tables import TABLES, Column, Table
 from laps.timegrid import HOUR_NS, NS_PER_S, CameraHour, from_datetime, parse_utc, to_datetime
+from laps_dagster.instance import open_instance
+from laps_dagster.processes import identity, made_here
 from resources.catalog import connect, run_query
 from resources.compaction import compact
 from resources.forget import Plan, plan, remove
@@ -94,6 +100,31 @@ def copy_of(store: Store, folder: Path) -> Store:
     return Store(str(folder))
 
 
+class Killed(Exception):
+    pass
+
+
+class Dying(Store):
+    """A store that writes and deletes so many files, and is killed at the next."""
+
+    def __init__(self, root: str, left: int) -> None:
+        super().__init__(root)
+        self.left = left
+
+    def _one_less(self) -> None:
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+
+    def write_table(self, table: Table, path: str, rows: pa.Table) -> int:
+        self._one_less()
+        return super().write_table(table, path, rows)
+
+    def delete(self, path: str) -> None:
+        self._one_less()
+        super().delete(path)
+
+
 def forget(store: Store, time: Forgotten) -> Plan:
     planned = plan(store, time)
     list(remove(store, planned))
@@ -161,34 +192,22 @@ def test_a_removal_that_was_killed_is_finished_by_another(filled, tmp_path):
     whole = copy_of(filled, tmp_path / "whole")
     forget(whole, time)
 
-    class Killed(Exception):
-        pass
-
-    class Dying(Store):
-        left = 0
-
-        def delete(self, path: str) -> None:
-            if self.left == 0:
-                raise Killed
-            self.left -= 1
-            super().delete(path)
-
-    for number, left in enumerate((0, 1, 7, 14)):
-        store = copy_of(filled, tmp_path / str(number))
-        dying = Dying(store.root)
-        dying.left = left
+    for left in (1, 2, 8, 15):
+        store = copy_of(filled, tmp_path / str(left))
         with pytest.raises(Killed):
-            forget(dying, time)
+            forget(Dying(store.root, left), time)
         assert ForgottenTimes(store).of_camera("a") == [time], "on record before anything goes"
         forget(store, time)
         assert store.files("") == whole.files("")
 
 
-def test_a_primitive_that_began_in_the_time_takes_its_hour_along(filled, tmp_path):
+@pytest.mark.parametrize("began_s", [-180, -110])
+def test_a_primitive_that_began_in_the_time_or_close_behind_takes_its_hour_along(filled, tmp_path, began_s):
+    """Its clip may hold, hidden, what was filmed up to 15 s before."""
     store = copy_of(filled, tmp_path)
     six = CameraHour("a", FIVE + HOUR_NS)
     long_ago = rows_of(tables.SEGMENTS, "a", six.hour_ns)
-    long_ago[0]["start_time"] -= timedelta(minutes=3)
+    long_ago[0]["start_time"] += timedelta(seconds=began_s)
     store.write_partition(tables.SEGMENTS, six, rows_table(tables.SEGMENTS, long_ago), "r1")
     forget(store, Forgotten("a", FIVE + 50 * MINUTE, FIVE + 58 * MINUTE))
     assert not store.has_partition(tables.SEGMENTS, six, "r1") and not store.has_partition(tables.CLIPS, six, "r1")
@@ -209,6 +228,31 @@ def test_a_clip_that_ends_at_the_time_goes_with_what_it_hides(filled, tmp_path):
     after = store.read_partition(tables.CLIPS, four, "r1").to_pylist()
     assert [row["status"] for row in after] == ["ok"] * 9 + ["failed"]
     assert [store.exists(row["clip_path"]) for row in rows] == [True] * 9 + [False]
+
+
+def test_a_removal_killed_anywhere_still_finds_what_lies_in_the_hours_beside_the_time(tmp_path):
+    time = Forgotten("a", FIVE, FIVE + 59 * MINUTE)
+    four, six = CameraHour("a", FIVE - HOUR_NS), CameraHour("a", FIVE + HOUR_NS)
+    ahead = rows_of(tables.CLIPS, "a", four.hour_ns)[-1]
+    ahead |= {"last_frame_time": to_datetime(FIVE - 33_000_000), "clip_path": f"{clip_folder(four, 'r1')}/x.mp4"}
+    began = rows_of(tables.SEGMENTS, "a", six.hour_ns)[0]
+    began["start_time"] -= timedelta(minutes=2)
+    clips = rows_of(tables.CLIPS, "a", six.hour_ns)
+    made = [(tables.CLIPS, four, [ahead]), (tables.SEGMENTS, six, [began]), (tables.CLIPS, six, clips)]
+    for left in range(1, 20):
+        store = Store(str(tmp_path / str(left)))
+        for table, hour, rows in made:
+            store.write_partition(table, hour, rows_table(table, rows), "r1")
+        for hour in (four, six):
+            store.write_bytes(f"{clip_folder(hour, 'r1')}/x.mp4", b"mp4")
+        try:
+            forget(Dying(store.root, left), time)
+        except Killed:
+            forget(store, time)
+            assert store.files("", ".mp4") == [] and store.partitions(tables.CLIPS, "r1") == [four]
+        else:
+            break
+    assert left == 7, "the record, the clips with their rows, the primitives, and the record once more"
 
 
 def test_what_killed_runs_left_goes_too(filled, tmp_path):
@@ -260,9 +304,50 @@ def test_reports_scores_copies_and_data_sets_that_show_the_time_go(filled, tmp_p
     assert [(held.uri, held.there) for held in planned.held] == [(str(video), True)]
     # What is made from now on is without the time, and stays.
     store.write_bytes(gone[0], b"{}")
-    future = ForgottenTimes(store).path(planned.time)
-    os.utime(store.full_path(future), (1, 1))
-    assert "report" not in str(plan(store, planned.time).parts)
+    os.utime(store.full_path(ForgottenTimes(store).path(planned.time)), (1, 1))
+    before = store.modified("")
+    assert forget(store, planned.time).parts == [] and store.modified("") == before, "all is done"
+
+
+def test_what_was_made_of_all_hours_while_some_of_the_time_was_left_goes(filled, tmp_path):
+    """However much later than the record it was written: it was made from what a removal had not reached."""
+    time = Forgotten("a", FIVE, FIVE + MINUTE)
+    five = CameraHour("a", FIVE)
+    late = ["reports/release=r1/report.html", "compacted/segments/release=r1/camera=a/month=2026-11/1.parquet"]
+
+    def make_late(store: Store) -> None:
+        for path in late:
+            store.write_bytes(path, b"")
+            os.utime(store.full_path(path), (2e9, 2e9))
+
+    store = copy_of(filled, tmp_path / "killed")
+    with pytest.raises(Killed):
+        forget(Dying(store.root, 8), time)
+    (row,) = store.read_table(tables.FORGOTTEN, ForgottenTimes(store).path(time)).to_pylist()
+    assert row["removed_at"] is None
+    make_late(store)
+    forget(store, time)
+    assert [path for path in late if store.exists(path)] == []
+    (row,) = store.read_table(tables.FORGOTTEN, ForgottenTimes(store).path(time)).to_pylist()
+    assert row["forgotten_at"] <= row["removed_at"]
+    # It was killed when all hours were gone, and what is made of them was not.
+    store = copy_of(filled, tmp_path / "hours gone")
+    planned = plan(store, time)
+    list(zip(planned.parts, remove(store, planned), strict=False))
+    make_late(store)
+    forget(store, time)
+    assert [path for path in late if store.exists(path)] == []
+    # A run that was under way wrote the hour once more.
+    store.write_partition(tables.KEYFRAMES, five, rows_table(tables.KEYFRAMES, rows_of(tables.KEYFRAMES, "a", FIVE)))
+    make_late(store)
+    forget(store, time)
+    assert [path for path in late if store.exists(path)] == [] and not store.has_partition(tables.KEYFRAMES, five)
+    make_late(store)
+    assert forget(store, time).parts == [] and all(map(store.exists, late))
+    # Of one that was written before all was removed the others are not told apart.
+    os.utime(store.full_path(late[0]), (1, 1))
+    forget(store, time)
+    assert [path for path in late if store.exists(path)] == [] and plan(store, time).parts == []
 
 
 def test_compacted_copies_hold_nothing_of_the_time_and_the_catalog_is_right(filled, tmp_path):
@@ -312,21 +397,27 @@ def test_the_rest_of_an_hour_whose_video_is_gone_is_said_to_be_lost(filled, tmp_
     assert "0.mp4 is gone" in plan(store, Forgotten("a", FIVE + 1000, FIVE + MINUTE)).lost[five]
 
 
-def test_a_camera_of_which_nothing_is_known_is_an_error(filled):
+def test_a_camera_of_which_nothing_is_known_is_an_error(filled, tmp_path):
+    store = copy_of(filled, tmp_path)
+    store.write_bytes("reports/release=r1/report.html", b"")
     with pytest.raises(InputError, match="nothing is known of a camera 'c'"):
-        plan(filled, Forgotten("c", FIVE, FIVE + MINUTE))
+        plan(store, Forgotten("c", FIVE, FIVE + MINUTE))
 
 
 def test_a_time_on_record_keeps_when_it_was_forgotten(tmp_path):
     store = Store(str(tmp_path))
     time = Forgotten("a", FIVE, FIVE + MINUTE, "first")
-    ForgottenTimes(store).put(time)
+    ForgottenTimes(store).put(time, removed=False)
     path = ForgottenTimes(store).path(time)
-    before = store.read_bytes(path), store.modified(path)
-    ForgottenTimes(store).put(Forgotten("a", FIVE, FIVE + MINUTE))
-    assert (store.read_bytes(path), store.modified(path)) == before
-    ForgottenTimes(store).put(Forgotten("a", FIVE, FIVE + MINUTE, "second"))
-    assert ForgottenTimes(store).of_camera("a")[0].reason == "second"
+    for removed in (False, True):
+        ForgottenTimes(store).put(Forgotten("a", FIVE, FIVE + MINUTE), removed=removed)
+        before = store.read_bytes(path), store.modified(path)
+        ForgottenTimes(store).put(Forgotten("a", FIVE, FIVE + MINUTE), removed=removed)
+        assert (store.read_bytes(path), store.modified(path)) == before
+        assert ForgottenTimes(store).of_camera("a")[0].reason == "first"
+    (first,) = store.read_table(tables.FORGOTTEN, path).to_pylist()
+    ForgottenTimes(store).put(Forgotten("a", FIVE, FIVE + MINUTE, "second"), removed=True)
+    assert store.read_table(tables.FORGOTTEN, path).to_pylist() == [first | {"reason": "second"}]
     assert ForgottenTimes(store).paths_touching(CameraHour("a", FIVE)) == [path]
     assert ForgottenTimes(store).paths_touching(CameraHour("a", FIVE + HOUR_NS)) == []
     assert REACHES_BACK_NS < HOUR_NS
@@ -378,3 +469,65 @@ def test_the_command_asks_says_and_removes(fresh: ExportStore, laps_command, mon
     assert code == 0, err
     assert "removed  clips: 5 rows, 6 files removed" in out and "backfill --only missing" in out
     assert not (tmp_path / "none").exists()
+
+
+OPTIONS = ["forget", "--camera", "a", "--from", "2026-11-21T05:00:01Z", "--to", "2026-11-21T05:00:03Z", "--yes"]
+
+
+@pytest.fixture
+def instance(fresh: ExportStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance of the store with primitives at 5 and 6 o'clock."""
+    monkeypatch.setenv("LAPS_STORE", fresh.store.root)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    with open_instance() as instance:
+        yield instance
+
+
+STARTED = dg.DagsterRunStatus.STARTED
+
+
+def add_run(instance: dg.DagsterInstance, job: str, partition: str = "", status: dg.DagsterRunStatus = STARTED) -> str:
+    tags = {"dagster/partition": partition} if partition else {}
+    return instance.add_run(dg.DagsterRun(job, make_new_run_id(), status=status, tags=tags)).run_id
+
+
+def test_runs_that_may_write_it_again_are_waited_for(fresh, instance, laps_command, monkeypatch):
+    files = fresh.store.files("")
+    for job, partition in (
+        ("segment", "a|2026-11-21-04:00"),
+        ("observe", "a|2026-11-21-05:00"),
+        ("segment", "a|2026-11-21-06:00"),
+        ("publish", ""),
+        ("export", "screws/v1"),
+        ("calibrate", "a"),
+    ):
+        run_id = add_run(instance, job, partition)
+        code, _, err = laps_command(*OPTIONS)
+        assert code == 1 and f"{job} {partition}".strip() in err and run_id[:8] in err
+        assert laps_command(*OPTIONS, "--dry-run")[0] == 0
+        instance.delete_run(run_id)
+    assert fresh.store.files("") == files
+    # Others are none of its business, nor are those whose process is gone.
+    others = [add_run(instance, "observe", f"{hour}:00") for hour in ("b|2026-11-21-05", "a|2026-11-21-07")]
+    lost = add_run(instance, "compact")
+    instance.add_run_tags(lost, made_here(lost))
+    monkeypatch.setattr("laps_dagster.processes.is_gone", lambda known: known == identity())
+    code, _, err = laps_command(*OPTIONS)
+    assert code == 0, err
+    assert not instance.get_run_by_id(others[0]).is_finished and instance.get_run_by_id(lost).is_finished
+
+
+def test_runs_go_before_files_so_that_a_killed_command_leaves_none(fresh, instance, laps_command, monkeypatch):
+    ended = add_run(instance, "observe", "a|2026-11-21-05:00", dg.DagsterRunStatus.SUCCESS)
+    other = add_run(instance, "observe", "a|2026-11-21-06:00", dg.DagsterRunStatus.SUCCESS)
+
+    def killed(*_: Any) -> None:
+        raise StoreError("cannot be deleted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "delete_files", killed)
+        code, out, err = laps_command(*OPTIONS)
+    assert code == 1 and "cannot be deleted" in err and "removed  1 runs" in out
+    assert [run.run_id for run in instance.get_runs()] == [other]
+    code, out, err = laps_command(*OPTIONS)
+    assert code == 0 and ended not in out, err

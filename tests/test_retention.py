@@ -20,7 +20,7 @@ from laps.tables import (
     SEGMENTS,
     TABLES,
 )
-from laps.timegrid import HOUR_NS, CameraHour, now_ns
+from laps.timegrid import HOUR_NS, NS_PER_S, CameraHour, now_ns
 from laps_dagster.coverage import hour_states
 from laps_dagster.retention import apply_retention
 from laps_dagster.stages import OBSERVE, SEGMENT, OutOfDate
@@ -170,11 +170,19 @@ def test_an_hour_without_features_is_counted_in_the_report_and_not_called_incomp
     assert len(old.labels) == 10 and len(old.seen) == 0 and not old.embedded
 
 
-def test_forgetting_says_what_age_keeps_from_coming_back(store):
-    set_days(store, "keypoint_tracks", 10)
+def test_forgetting_says_what_age_keeps_from_coming_back(store, monkeypatch):
     time_ = Forgotten("a", MIDDLE.start_ns + 1000, MIDDLE.start_ns + 2000)
-    assert "older than keypoint_tracks are kept" in plan(store, time_).lost[MIDDLE]
-    assert plan(store, Forgotten("a", NEW.start_ns + 1000, NEW.start_ns + 2000)).lost == {}
+    for table in ("keypoint_tracks", "keyframes", "latent_stream"):
+        set_days(store, table, 10)
+        assert plan(store, time_).lost[MIDDLE] == f"{table} of that age are not kept (laps retention)"
+        assert plan(store, Forgotten("a", NEW.start_ns + 1000, NEW.start_ns + 2000)).lost == {}
+        set_days(store, table, None)
+    # Primitives are made from the hour before as well, and tracks are not.
+    tomorrow_s = (MIDDLE.start_ns + DAY) / NS_PER_S
+    for table, lost in (("keypoint_tracks", set()), ("keyframes", {MIDDLE}), ("latent_stream", {MIDDLE})):
+        kept = Retention({table: 1}, now_s=tomorrow_s)
+        monkeypatch.setattr(Retention, "of", lambda _, kept=kept: kept)
+        assert set(plan(store, time_).lost) == lost
 
 
 def test_the_job_applies_what_is_set(store):

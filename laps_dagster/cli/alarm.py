@@ -33,11 +33,14 @@ def test() -> None:
     failed = False
     for channel in receivers:
         try:
-            channel.send(message)
+            refused = channel.send(message)
         except AlarmError as error:
             failed = True
             click.echo(f"{channel.name}: {error}", err=True)
         else:
             click.echo(f"{channel.name}: sent")
+            if refused:
+                failed = True
+                click.echo(f"{channel.name}: refused for {', '.join(refused)}", err=True)
     if failed:
         raise SystemExit(1)

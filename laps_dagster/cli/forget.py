@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,20 +38,28 @@ def forget(camera: str, start: str, stop: str, reason: str | None, dry_run: bool
     interrupted, run it again.
     """
     from laps.forgotten import Forgotten
-    from laps_dagster.forgetting import HourRuns, delete_runs, runs_of
+    from laps_dagster.forgetting import Runs, delete_runs, runs_of
+    from laps_dagster.processes import fail_lost_runs
     from resources.forget import plan, remove
 
     store = existing_store()
     time = Forgotten(camera, parse_utc(start), parse_utc(stop), reason or None)
     planned = plan(store, time)
     with _instance() as instance:
-        runs = HourRuns([], []) if instance is None else runs_of(instance, planned.hours)
+        runs = Runs([], [])
+        if instance is not None:
+            if not dry_run:
+                # A run whose process was killed would be waited for in vain.
+                fail_lost_runs(instance)
+            around = time.hours()
+            written = {around[0].previous, *around, around[-1].next, *planned.hours}
+            runs = runs_of(instance, planned.hours, written)
         _echo_plan(planned, len(runs.ended))
         if dry_run:
             return
         if runs.under_way:
             raise InputError(
-                f"nothing was removed: runs are under way that may write it again ({'; '.join(runs.under_way)})",
+                f"nothing was removed: runs are under way that may write it again ({_named(runs.under_way)})",
                 fix="Wait until they have ended, or end them in the Dagster UI; then run this again.",
             )
         if planned.lost and not yes:
@@ -62,11 +70,12 @@ def forget(camera: str, start: str, stop: str, reason: str | None, dry_run: bool
             )
         if not yes:
             click.confirm("Remove this?", abort=True)
-        for part in remove(store, planned):
-            click.echo(f"removed  {part}")
+        # Runs first: what a command that was killed has left of them is found again by the files of their hours.
         if instance is not None and runs.ended:
             delete_runs(instance, runs.ended)
             click.echo(f"removed  {len(runs.ended)} runs of these hours from the Dagster instance")
+        for part in remove(store, planned):
+            click.echo(f"removed  {part}")
     left = plan(store, time)
     click.echo(f'forgotten: {camera} from {time}; `laps sql "select * from forgotten"` lists all such times')
     if left.parts:
@@ -80,6 +89,11 @@ def forget(camera: str, start: str, stop: str, reason: str | None, dry_run: bool
         click.echo("`laps backfill --only missing` makes the rest of these hours, and the report, again")
 
 
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
 def _echo_plan(planned: Plan, runs: int) -> None:
     for part in planned.parts:
         click.echo(f"  {part}")
@@ -88,9 +102,7 @@ def _echo_plan(planned: Plan, runs: int) -> None:
     if runs:
         click.echo(f"  {runs} runs of these hours in the Dagster instance, with their logs")
     if planned.hours:
-        named = ", ".join(hour.key for hour in planned.hours[:_NAMED])
-        more = f" and {len(planned.hours) - _NAMED} more" if len(planned.hours) > _NAMED else ""
-        click.echo(f"  hours of which this is: {named}{more}")
+        click.echo(f"  hours of which this is: {_named([hour.key for hour in planned.hours])}")
     for hour, why in planned.lost.items():
         click.echo(f"  WARNING {hour.key}: the rest of it cannot be made again: {why}")
     there = [held.uri for held in planned.held if held.there]
