@@ -20,10 +20,11 @@ from itertools import groupby
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import PARTITION_NAME_TAG, WILL_RETRY_TAG  # not public
+from dagster._core.storage.tags import PARTITION_NAME_TAG  # not public
 
 from laps.errors import AlarmError
 from laps_dagster.coverage import why_failed
+from laps_dagster.hour_runs import will_be_tried_again
 from resources.alarms import UI_URL, Message, channels, level
 
 # What ended longer ago is nobody's alarm any more.
@@ -124,8 +125,7 @@ def new_troubles(instance: dg.DagsterInstance, told: Told, now_s: float, least: 
             continue
         taken[run.run_id] = end_s
         after_s = max(after_s, end_s)
-        # Dagster marks runs made in a process of `laps` likewise, and cannot try them: it does not know where from.
-        if run.tags.get(WILL_RETRY_TAG) != "true" or run.remote_job_origin is None:
+        if not will_be_tried_again(run):
             troubles += _troubles_of(instance, run, least)
     kept = {run_id: end_s for run_id, end_s in taken.items() if end_s >= after_s - _OVERLAP_S}
     return troubles, Told(after_s, kept, told.next_s, told.pause_s, told.retry_s)
