@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from resources.catalog import connect, run_query
 from resources.compaction import compact
 from resources.forget import Plan, plan, remove
 from resources.forgotten import ForgottenTimes
+from resources.freshness import Freshness
 from resources.hour_files import clip_folder
 from resources.models import Release
 from resources.recordings import Recordings
@@ -421,6 +423,30 @@ def test_a_time_on_record_keeps_when_it_was_forgotten(tmp_path):
     assert ForgottenTimes(store).paths_touching(CameraHour("a", FIVE)) == [path]
     assert ForgottenTimes(store).paths_touching(CameraHour("a", FIVE + HOUR_NS)) == []
     assert REACHES_BACK_NS < HOUR_NS
+
+
+def test_hours_made_again_during_a_removal_are_made_once_more_and_those_made_after_it_are_not(filled, tmp_path):
+    store, five = copy_of(filled, tmp_path), CameraHour("a", FIVE)
+    time = Forgotten("a", FIVE, FIVE + MINUTE)
+
+    def make() -> None:
+        rows = rows_table(tables.RAW_VIDEO, rows_of(tables.RAW_VIDEO, "a", FIVE))
+        store.write_partition(tables.RAW_VIDEO, five, rows)
+
+    def due() -> list[CameraHour]:
+        path_of = partial(store.partition_path, tables.RAW_VIDEO)
+        return list(Freshness(store).out_of_date([five], path_of, ForgottenTimes(store).paths_touching))
+
+    planned = plan(store, time)
+    for place, _ in enumerate(remove(store, planned)):
+        if place == len(planned.parts) - 1:
+            make()
+            assert due() == []
+    assert due() == [five]
+    make()
+    assert due() == []
+    ForgottenTimes(store).put(time, removed=True)
+    assert due() == []
 
 
 def test_on_object_storage_as_on_a_disk(s3: S3):
