@@ -45,7 +45,7 @@ class _Sleeper(InstanceConcurrencyContext):
 
 
 # For all runs of this process, those of `laps backfill` too: they look the class up in that module.
-in_process.InstanceConcurrencyContext = _Sleeper  # type: ignore[misc]
+in_process.InstanceConcurrencyContext = _Sleeper  # type: ignore[attr-defined]
 
 
 class _IdentifiedProcess(in_process.InProcessExecutor):
