@@ -40,7 +40,7 @@ def status(
     recordings = Recordings(store)
     registry = ModelRegistry(store)
     release = registry.current() or next(iter(registry.drafts()), None)
-    known = sorted({path.split("/")[1].removeprefix("camera=") for path in store.files("recordings")})
+    known = recordings.offered()
     for camera in cameras:
         if camera not in known:
             raise InputError(f"camera {camera!r} has no recordings", fix=f"Cameras: {', '.join(known) or 'none yet'}.")
