@@ -66,9 +66,9 @@ def icss_report(
             f"{len(surveyed.left_out)} hours of release {chosen.name} are left out; run the segment job for them again "
             f"(laps backfill --only missing): " + "; ".join(f"{hour}: {why}" for hour, why in some)
         )
-    missing = [hour.key for hour in missing_hours(files, chosen)]
+    missing = missing_hours(files, chosen)
     if missing:
-        context.log.warning(f"{len(missing)} recorded hours have no clusters: {', '.join(missing[:10])}")
+        context.log.warning(f"{len(missing)} hours have no clusters: {', '.join(missing[:10])}")
     beside: dict[str, dg.TableMetadataValue] = {}
     current = store.models().current()
     if current is not None and current.name != chosen.name:

@@ -13,7 +13,7 @@ The value at sample ``n`` describes the motion in ``(t_{n-1}, t_n]``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -22,6 +22,8 @@ from laps.errors import InputError
 NS_PER_S = 1_000_000_000
 HOUR_NS = 3600 * NS_PER_S
 HOUR_KEY_FORMAT = "%Y-%m-%d-%H:%M"
+CLOSES = "closes what was open before"
+"""What is said of an hour without footage that has to be made: see :func:`hours_to_close`."""
 
 _CAMERA = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -224,3 +226,9 @@ def hours_between(camera: str, start_ns: int, stop_ns: int) -> Iterator[CameraHo
     while hour_ns < stop_ns:
         yield CameraHour(camera, hour_ns)
         hour_ns += HOUR_NS
+
+
+def hours_to_close(hours: Iterable[CameraHour]) -> list[CameraHour]:
+    """The hours and, for each, the hour after: a primitive that is open is decided by what follows."""
+    hours = set(hours)
+    return sorted({*hours, *(hour.next for hour in hours)})

@@ -32,10 +32,11 @@ _STEPS = {
 
 @dataclass
 class HourState:
-    """What is known about a camera hour with footage.
+    """What is known about a camera hour with footage, or the one after it.
 
     Attributes:
         hour: the hour.
+        closes: it has no footage: what was open before is decided in it.
         covered: share of the hour with footage, 0 to 1; None before it was described.
         lacking: steps that were not made yet: described, tracked, encoded, clustered.
         removed: steps whose tables were removed because they were over age (laps retention), or that need such.
@@ -44,6 +45,7 @@ class HourState:
     """
 
     hour: CameraHour
+    closes: bool = False
     covered: float | None = None
     lacking: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -58,6 +60,7 @@ class HourState:
         return {
             "camera": self.hour.camera,
             "hour": f"{self.hour.hour_key} UTC",
+            "closes": self.closes,
             "covered": self.covered,
             "complete": self.complete,
             "lacking": self.lacking,
@@ -72,7 +75,7 @@ def hour_states(store: Store, hours: Sequence[CameraHour], release_name: str = "
 
     Args:
         store: the store.
-        hours: hours with footage.
+        hours: hours with footage, or after such.
         release_name: the release whose primitives count; empty before there is one.
     """
     registry = ModelRegistry(store)

@@ -34,6 +34,8 @@ ENCODER = "libx264"
 LITTLE_ROOM_BYTES = 10 * 10**9
 LITTLE_MEMORY_BYTES = 4 * 10**9
 HEARTBEAT_S = 120.0
+# Dagster's UI is slow with more than 100,000 partitions.
+MANY_PARTITIONS = 80_000
 
 
 @dataclass(frozen=True)
@@ -192,11 +194,31 @@ def _store() -> Iterator[Finding]:
         yield _room("room", Path(store.root))
     if store.exists(SETTINGS):
         yield Finding("first hour", "ok", str(store_settings(store)["first_hour"]))
+        yield _partitions(store)
         yield from _models(store)
     else:
         yield Finding(
             "first hour", "note", "the store is not used yet", "LAPS_FIRST_HOUR decides how far back it goes."
         )
+
+
+def _partitions(store: Store) -> Finding:
+    """How many camera hours Dagster has to show: all since the first hour, with footage or without."""
+    from laps.timegrid import HOUR_NS, now_ns
+    from resources.recordings import Recordings
+    from resources.settings import SETTINGS, first_hour_ns
+
+    cameras = len(Recordings(store).offered())
+    hours = max(0, now_ns() - first_hour_ns(store.root)) // HOUR_NS + 1
+    said = f"{cameras * hours:,} camera hours ({cameras} cameras, {hours:,} hours since the first)"
+    if cameras * hours < MANY_PARTITIONS:
+        return Finding("partitions", "ok", said)
+    fix = (
+        f"From 100,000 on Dagster's UI is slow: write a later first_hour into {store.url(SETTINGS)}, and the same into "
+        "LAPS_FIRST_HOUR where that is set; then restart web server and daemon. Old hours stay in the store and the "
+        "catalog."
+    )
+    return Finding("partitions", "note", said, fix)
 
 
 def _place_for(root: Path) -> Finding:

@@ -11,7 +11,7 @@ import dagster as dg
 
 from assets.vital_checks import result
 from laps import vitals
-from laps.timegrid import CameraHour
+from laps.timegrid import CLOSES, CameraHour, hours_to_close, now_ns
 from laps_dagster.coverage import hour_states
 from laps_dagster.nightly import day_range
 from laps_dagster.settings import morning_cron, night_zone, schedules_status
@@ -25,20 +25,22 @@ _WEEKS, _LEAST_WEEKS = 4, 3
 def judge_day(store: Store, register: Recordings, day: date, release: str) -> vitals.Verdict:
     """Whether all hours of a day are complete, and whether every camera filmed that usually does."""
     incomplete: dict[str, list[str]] = {}
-    filmed_hours: list[CameraHour] = []
+    wanted: dict[CameraHour, str] = {}
     silent = []
     for camera in register.cameras():
         hours = register.hours(camera)
         filmed = _of_day(hours, day)
-        filmed_hours += filmed
+        # Also the hour that closes what the last one of a stretch leaves open; one with footage is of its own day.
+        closing = [hour for hour in hours_to_close(filmed) if hour.stop_ns <= now_ns()]
+        wanted |= dict.fromkeys(filmed, "") | dict.fromkeys(sorted(set(closing) - set(hours)), f" ({CLOSES})")
         incomplete[camera] = []
         weeks = [_of_day(hours, day - timedelta(weeks=week)) for week in range(1, _WEEKS + 1)]
         if not filmed and sum(map(bool, weeks)) >= _LEAST_WEEKS:
             silent.append(camera)
     # All cameras at once: the tables are listed for each call.
-    for state in hour_states(store, filmed_hours, release):
+    for state in hour_states(store, sorted(wanted), release):
         if not state.complete:
-            incomplete[state.hour.camera].append(state.hour.hour_key)
+            incomplete[state.hour.camera].append(f"{state.hour.hour_key}{wanted[state.hour]}")
     return vitals.night(str(day), incomplete, silent)
 
 

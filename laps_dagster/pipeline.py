@@ -16,7 +16,7 @@ from laps.tables import (
     KEYPOINT_TRACKS,
     SEGMENT_EMBEDDINGS,
 )
-from laps.timegrid import CameraHour, now_ns
+from laps.timegrid import CameraHour, hours_to_close, now_ns
 from laps_dagster.runs import Outcome, Runner, Task
 from laps_dagster.stages import ASSIGN, CUT, ENCODE, OBSERVE, SEGMENT, TRACK, OutOfDate, Stage
 from resources.freshness import registrations
@@ -61,11 +61,6 @@ class Progress:
     @property
     def failures(self) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if not outcome.ok]
-
-
-def hours_to_close(hours: Sequence[CameraHour]) -> list[CameraHour]:
-    """The hours and, for each, the hour after: an open primitive is closed by what follows."""
-    return sorted({*hours, *(hour.next for hour in hours)})
 
 
 def select_hours(

@@ -1,9 +1,10 @@
-"""Keeping house: the job that removes what is over age, and its schedule."""
+"""Keeping house: the job that removes what is over age of tables and of runs, and its schedule."""
 
 import dagster as dg
 
 from assets.retries import tried_again
-from laps_dagster.settings import night_zone, schedules_status
+from laps_dagster.run_logs import remove_logs
+from laps_dagster.settings import keep_runs_days, night_zone, schedules_status
 from resources.configured import StoreResource
 
 # Before the night, so that its report and compacted copies are made without what went.
@@ -21,9 +22,20 @@ def remove_over_age(context: dg.OpExecutionContext, store: StoreResource) -> dg.
     return dg.Output(None, metadata={one.table: one.hours for one in removed})
 
 
-@dg.job(description="Remove what is older than its table is kept (laps retention). Without days it removes nothing.")
+@dg.op(description="Remove what runs logged and printed that ended long ago (LAPS_KEEP_RUNS_DAYS). The runs stay.")
+def remove_old_logs(context: dg.OpExecutionContext) -> dg.Output[None]:
+    removed = remove_logs(context.instance, keep_runs_days())
+    context.log.info(f"removed {removed}")
+    return dg.Output(None, metadata={"runs": removed.runs, "megabytes": removed.size_bytes / 1e6})
+
+
+@dg.job(
+    description="Remove what is older than its table is kept (laps retention), without days of no table; and logs of "
+    "old runs (LAPS_KEEP_RUNS_DAYS)."
+)
 def apply_retention() -> None:
     remove_over_age()
+    remove_old_logs()
 
 
 retention = dg.ScheduleDefinition(
@@ -32,6 +44,6 @@ retention = dg.ScheduleDefinition(
     cron_schedule=_DAILY,
     execution_timezone=night_zone(),
     default_status=schedules_status(),
-    description="Every day, before the night, what is older than its table is kept is removed. `laps retention set` "
-    "says how many days that is.",
+    description="Every day, before the night, what is older than its table is kept is removed (`laps retention set` "
+    "says how many days that is), and what runs logged more than LAPS_KEEP_RUNS_DAYS days ago.",
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import dagster as dg
 
 from assets.partitions import CAMERAS, DATASETS, multi_partition_key
+from laps.errors import LapsError
 from laps.timegrid import CameraHour, now_ns
 from laps_dagster.hour_runs import THEN, hours_being_observed
 from laps_dagster.jobs import observe
@@ -16,9 +18,12 @@ from laps_dagster.stages import OBSERVE, OutOfDate
 from resources.configured import RecordingsResource, StoreResource
 from resources.landing import Look
 from resources.settings import first_hour_ns
+from resources.store import Store
 
 HOURS_A_LOOK = 50
 _NAMED_FILES = 20
+# A copy of the register that needs more reading than a tick has time for is left to the night.
+_FILES_A_COPY = 2000
 
 
 def add_cameras(instance: dg.DagsterInstance, names: list[str]) -> list[str]:
@@ -88,6 +93,7 @@ def landing_files(
     zone = recordings.watch(files)
     # The cursor: a listing after which nothing was left to do, and what the last evaluation requested. Only now is it
     # certain that those runs were made: a daemon that died in between requests them again, under the same keys.
+    # And how many files of each camera came since its part of the register was copied.
     cursor = json.loads(context.cursor or "{}")
     look = zone.look(cursor.get("idle", ""))
     if look.missing or look.digest == cursor.get("idle"):
@@ -113,7 +119,12 @@ def landing_files(
         waiting = f"{len(zone.seen.hours)} hours wait"
         said += f"; {waiting} until they are over and quiet" if release else f"; {waiting}: no release is current, and "
         said += "" if release else "`laps backfill` makes the first"
-    cursor = {"asked": {hour.key: state for hour, state in requested.items()}}
+    fresh = Counter(cursor.get("fresh", {}))
+    fresh.update(zone.recordings.camera_of(uri) for uri in (*look.registered, *look.quarantined))
+    cursor = {
+        "asked": {hour.key: state for hour, state in requested.items()},
+        "fresh": _not_copied(context, files, fresh),
+    }
     if zone.is_idle:
         cursor["idle"] = look.digest
     requests = [
@@ -129,6 +140,20 @@ def landing_files(
 
 def _result(said: str, cursor: dict[str, object]) -> dg.SensorResult:
     return dg.SensorResult(skip_reason=said, cursor=json.dumps(cursor))
+
+
+def _not_copied(context: dg.SensorEvaluationContext, files: Store, fresh: Counter[str]) -> dict[str, int]:
+    """How many files of each camera came since its part of the register was copied, which is done where it is many."""
+    from resources.compaction import BEHIND, compact_register
+
+    for camera in [camera for camera, count in fresh.items() if count > BEHIND]:
+        try:
+            compact_register(files, camera, at_most=_FILES_A_COPY)
+        except LapsError as error:
+            # Reading the register takes longer until the night copies it; nothing else depends on it.
+            context.log.warning(f"the register of {camera} is not copied: {error}")
+        del fresh[camera]
+    return dict(fresh)
 
 
 def _tell(context: dg.SensorEvaluationContext, look: Look) -> None:

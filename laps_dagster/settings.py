@@ -10,6 +10,9 @@ import dagster as dg
 
 from laps.errors import InputError
 
+# Nights, and what follows an observed hour, look back two days; a draft takes two.
+LEAST_DAYS_OF_RUNS = 7
+
 DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 
 
@@ -57,6 +60,19 @@ def weekly_cron() -> str:
     if day not in DAYS:
         raise InputError(f"{day!r} is no day", where="LAPS_WEEKLY_AT", fix="Give it like Sun 04:00.")
     return f"{_minute_and_hour('LAPS_WEEKLY_AT', time)} * * {DAYS.index(day)}"
+
+
+def keep_runs_days() -> int:
+    """For how many days logs of runs are kept (``LAPS_KEEP_RUNS_DAYS``, default 90); 0: for ever."""
+    name = "LAPS_KEEP_RUNS_DAYS"
+    text = os.environ.get(name) or "90"
+    if not re.fullmatch(r"\d{1,5}", text) or 0 < int(text) < LEAST_DAYS_OF_RUNS:
+        raise InputError(
+            f"{text!r} is no number of days for which logs of runs can be kept",
+            where=name,
+            fix=f"Give {LEAST_DAYS_OF_RUNS} or more, or 0 to keep them for ever.",
+        )
+    return int(text)
 
 
 def _minute_and_hour(name: str, text: str) -> str:

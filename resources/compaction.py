@@ -4,23 +4,25 @@ A killed compaction leaves at most a data file that no manifest names. What is n
 queries that are running, and is removed by a later compaction. Two compactions at once are right but do the same work:
 each writes data files of its own, and the manifest that is written last stands.
 
-Memory: the rows of one row group, and of the hours that are read ahead on object storage.
+Memory: the rows of one row group, and of the hours that are read ahead on object storage; of recordings all rows of a
+camera. Their copy is not divided into months, so it is made from the one before and the files that changed since.
 """
 
 from __future__ import annotations
 
+import io
 import time
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from laps.compaction import COPIES, FOLDER, Copy, CopyWriter, copied_rows
-from laps.errors import DamagedFileError, NotProcessedError
+from laps.compaction import COPIES, FOLDER, SOURCE, Copy, CopyWriter, copied_rows
+from laps.errors import DamagedFileError, LapsError, NotProcessedError
 from laps.local_time import functions_sql
-from laps.tables import CAMERAS
+from laps.tables import CAMERAS, RECORDINGS
 from resources.cameras import Cameras
 from resources.copies import (
     AT_ONCE,
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 
 KEPT_S = 86_400.0
 """How long a data file stays after another has taken its place: longer than any query or compaction."""
+
+BEHIND = 200
+"""So many rows of a camera's register that are in no copy are worth a copy: reading them takes about as long."""
 
 
 @dataclass
@@ -110,17 +115,43 @@ def compact(
     work = []
     for planned, manifest in _planned(store, copies, models, record):
         if everything or not _is_current(planned, manifest):
-            work.append(planned)
+            work.append((planned, None if everything else manifest))
         else:
             done.unchanged += 1
-    for number, one in enumerate(work):
+    for number, (one, manifest) in enumerate(work):
         if progress is not None:
             progress(number, len(work))
-        _write(store, one, functions, done)
+        _write(store, one, manifest, functions, done)
     if progress is not None:
         progress(len(work), len(work))
     done.removed = _remove_unnamed(store)
     return done
+
+
+def compact_register(store: Store, camera: str, *, at_most: int | None = None) -> int:
+    """Copy a camera's part of the register where many of its rows are in no copy, so that reading it stays quick.
+
+    Args:
+        store: the store.
+        camera: the camera.
+        at_most: read no more than so many files for it; where there are more, :func:`compact` does it.
+
+    Returns:
+        How many files were read; 0 where there is nothing to do.
+    """
+    copy = COPIES[RECORDINGS.name]
+    group = f"camera={camera}"
+    record: Record = {RECORDINGS.name: store.marks(f"{RECORDINGS.name}/{group}", ".parquet")}
+    manifest = read_manifest(store, f"{copy_folder(copy, None)}/{group}/{MANIFEST}")
+    sources = source_marks(store, copy, None, record)
+    held = {} if manifest is None or manifest.version != copy.version else {**manifest.sources, **manifest.left_out}
+    others = sum(held.get(source) != marks for source, marks in sources.items())
+    if others <= BEHIND or (at_most is not None and others > at_most):
+        return 0
+    record[CAMERAS.name] = store.marks(f"{CAMERAS.name}/{group}", ".parquet")
+    work = _Work(copy, None, group, local_time_by(copy, group, record), sources)
+    _write(store, work, manifest, _local_time_functions(store), Compacted())
+    return others
 
 
 def _planned(
@@ -154,13 +185,19 @@ def _local_time_functions(store: Store) -> list[str]:
     return functions_sql((camera.name, camera.time_zone, camera.shifts) for camera in cameras)
 
 
-def _write(store: Store, work: _Work, functions: list[str], done: Compacted) -> None:
+def _write(store: Store, work: _Work, before: Manifest | None, functions: list[str], done: Compacted) -> None:
     """Write a data file, then the manifest that names it."""
     # A name that never was: a reader that knows a file by name never meets another content.
     name = f"{uuid.uuid4().hex}.parquet"
-    sources, left_out = {}, {}
+    sources: dict[str, Marks] = {}
+    left_out: dict[str, Marks] = {}
     with store.staged(f"{work.folder}/{name}") as local, CopyWriter(work.copy, local, functions) as writer:
-        for source, rows in _rows_of(store, work):
+        carried = _carried(store, work, before)
+        if carried is not None:
+            sources = carried[0]
+            writer.write(carried[1])
+        rest = {source: marks for source, marks in work.sources.items() if source not in sources}
+        for source, rows in _rows_of(store, replace(work, sources=rest)):
             if isinstance(rows, str):
                 left_out[source] = work.sources[source]
                 done.left_out[f"{work.copy.name}: {source}"] = rows
@@ -171,6 +208,26 @@ def _write(store: Store, work: _Work, functions: list[str], done: Compacted) -> 
     store.write_json(f"{work.folder}/{MANIFEST}", manifest.to_json())
     done.written[work.copy.name] = done.written.get(work.copy.name, 0) + 1
     done.rows += writer.rows
+
+
+def _carried(store: Store, work: _Work, before: Manifest | None) -> tuple[dict[str, Marks], pa.Table] | None:
+    """The files of the register that did not change since the copy before, and their rows in it.
+
+    None for all other tables, whose copies have months, and where there is no copy that can be read.
+    """
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
+
+    if work.copy.tables != (RECORDINGS,) or before is None or before.version != work.copy.version:
+        return None
+    same = {source: marks for source, marks in before.sources.items() if work.sources.get(source) == marks}
+    try:
+        content = io.BytesIO(store.read_bytes(f"{work.folder}/{before.file}"))
+        rows = pq.read_table(content, filters=ds.field(SOURCE.name).isin(list(same)))
+        return same, pa.Table.from_arrays(rows.columns, schema=work.copy.schema())
+    except (LapsError, pa.ArrowException, OSError):  # whatever is wrong with it, the record is there
+        return None
 
 
 def _rows_of(store: Store, work: _Work) -> Iterator[tuple[str, pa.Table | str]]:

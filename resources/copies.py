@@ -19,13 +19,15 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from laps.catalog import CopyPart
 from laps.compaction import COPIES, FOLDER, Copy, folders_of
 from laps.errors import NotProcessedError
 from laps.tables import CAMERAS, TABLES
 from resources.store import PART, Store
+
+if TYPE_CHECKING:
+    from laps.catalog import CopyPart
 
 MANIFEST = "manifest.json"
 # Requests at once on object storage, where each mostly waits.
@@ -191,6 +193,8 @@ def holding(copy: Copy, model: str | None, manifests: Mapping[str, Manifest], st
         store: the store.
         record: the files of the record, as they are listed now.
     """
+    from laps.catalog import CopyPart  # here, because it loads DuckDB, and who reads the register needs none
+
     sources = source_marks(store, copy, model, record)
     # Files that are read in the same way, and what of them no longer holds.
     files: dict[tuple[bool, bool], list[str]] = defaultdict(list)

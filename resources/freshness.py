@@ -68,7 +68,7 @@ def registrations(recordings: Recordings, cameras: Iterable[str]) -> dict[Camera
     """Paths of the register's rows for the recordings that touch each hour."""
     touching: dict[CameraHour, list[str]] = {}
     for camera in cameras:
-        for row in recordings.of_camera(camera):
+        for row in recordings.of_camera(camera, columns=["recording_id"]):
             # Hours that a recording was taken away from are out of date as well.
             if row["status"] not in ("ok", "superseded"):
                 continue

@@ -3,10 +3,14 @@
 Files are never copied. The register is the table ``recordings``: one small Parquet file for each uri of a camera, so
 that two ingestions never overwrite each other's rows. It holds one row that counts, and before it the rows that
 stood there until the file or its start was corrected.
+
+A year of short files is tens of thousands of rows for a camera. They are read from the compacted copy of the table
+(:mod:`resources.copies`) where they have not changed since, which the listing tells, and from their own files else.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,10 +20,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from laps.compaction import COPIES, SOURCE
 from laps.errors import InputError, LapsError, MediaError, NotProcessedError, StoreError, UnreachableError
 from laps.tables import RECORDINGS
 from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
 from resources.apart import APART
+from resources.copies import MANIFEST, copy_folder, read_manifest
 from resources.settings import SETTINGS, first_hour_ns
 from resources.store import Store, file_system, reason, rows_table, store_root
 from resources.urls import refuse_credentials
@@ -32,6 +38,9 @@ if TYPE_CHECKING:
 # The blocks in which a URL is read: by a decoder, which goes from one end to the other, and by a look at both ends.
 BLOCK_BYTES = 8 * 2**20
 LOOK_BYTES = 2**19
+
+# Rows of the register that are read at once.
+_ROWS_AT_ONCE = 500
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp",
@@ -190,15 +199,19 @@ class Recordings:
         """Where a recording's row lies in the store, together with those of other versions of the file."""
         return f"{RECORDINGS.name}/camera={camera}/{recording_id.partition('-')[0]}.parquet"
 
-    def of_camera(self, camera: str, *, touching: tuple[int, int] | None = None) -> list[dict[str, Any]]:
+    def of_camera(
+        self, camera: str, *, touching: tuple[int, int] | None = None, columns: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
         """The registered recordings of a camera, by start time; rows of every status.
 
         Args:
             camera: the camera.
             touching: only recordings that touch ``[start_ns, stop_ns)`` as far as their containers claim, or whose
                 end is not known. Containers claim a little less than they hold: give the range a margin.
+            columns: those that are wanted beside uri, status and times; all where none is named.
         """
-        rows = self._register(camera, touching=touching).to_pylist()
+        chosen = ["uri", "status", "start_time", "end_time", *columns] if columns else None
+        rows = self._register(camera, columns=chosen, touching=touching).to_pylist()
         return sorted(rows, key=lambda row: (row["start_time"] is None, row["start_time"], row["uri"]))
 
     def cameras(self, *, besides: Collection[str] = ()) -> list[str]:
@@ -207,9 +220,16 @@ class Recordings:
         Args:
             besides: cameras that need not be looked for; the register of the others is read.
         """
-        cameras = {path.split("/")[1].removeprefix("camera=") for path in self.store.files(RECORDINGS.name)}
-        looked_for = sorted(cameras.difference(besides))
-        return [c for c in looked_for if "ok" in self._register(c, columns=["status"])["status"].to_pylist()]
+        looked_for = [camera for camera in self.offered() if camera not in besides]
+        return [
+            camera
+            for camera in looked_for
+            if any("ok" in rows["status"].to_pylist() for rows in self._parts(camera, columns=["status"]))
+        ]
+
+    def offered(self) -> list[str]:
+        """Cameras of which files were offered, also where all of them are quarantined; no row is read."""
+        return [name.removeprefix("camera=") for name in self.store.folders(RECORDINGS.name)]
 
     def hours(self, camera: str, include_superseded: bool = False) -> list[CameraHour]:
         """The hours that a camera's usable recordings claim to touch.
@@ -238,23 +258,73 @@ class Recordings:
     def _register(
         self, camera: str, *, columns: Sequence[str] | None = None, touching: tuple[int, int] | None = None
     ) -> pa.Table:
-        """A camera's part of the register, read as one: a year of it is thousands of small files."""
+        """A camera's part of the register, read as one."""
+        import pyarrow as pa
+
+        return pa.concat_tables(self._parts(camera, columns=columns, touching=touching))
+
+    def _parts(
+        self, camera: str, *, columns: Sequence[str] | None = None, touching: tuple[int, int] | None = None
+    ) -> Iterator[pa.Table]:
+        """A camera's part of the register: the rows that its copy holds as they are, then the others, some at once."""
         import pyarrow as pa
         import pyarrow.dataset as ds
-        import pyarrow.fs
 
-        paths = self.store.files(f"{RECORDINGS.name}/camera={camera}", ".parquet")
         schema = RECORDINGS.schema()
+        names = list(columns or schema.names)
+        wanted = pa.schema([schema.field(name) for name in names])
         chosen = None
         if touching is not None:
             start, stop = (to_datetime(time_ns) for time_ns in touching)
             ends = ds.field("end_time")
             chosen = (ds.field("start_time") < stop) & (ends.is_null() | (ends >= start))
             chosen |= ds.field("status").is_null()
-        wanted = list(columns or schema.names)
+        marks = self.store.marks(f"{RECORDINGS.name}/camera={camera}", ".parquet")
+        held, rows = self._copied(camera, marks, wanted, chosen)
+        yield rows
+        paths = [path for path in marks if path not in held]
+        for first in range(0, len(paths), _ROWS_AT_ONCE):
+            yield self._read_rows(paths[first : first + _ROWS_AT_ONCE], names, chosen)
+
+    def _copied(
+        self, camera: str, marks: Mapping[str, str], wanted: pa.Schema, chosen: Any
+    ) -> tuple[set[str], pa.Table]:
+        """Which of the listed files a camera's copy holds as they are, and the rows of those that are chosen.
+
+        A copy that is not there, or cannot be read, costs time only: it holds none.
+        """
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+        import pyarrow.parquet as pq
+
+        none: tuple[set[str], pa.Table] = set(), wanted.empty_table()
+        copy = COPIES[RECORDINGS.name]
+        folder = f"{copy_folder(copy, None)}/camera={camera}"
+        manifest = read_manifest(self.store, f"{folder}/{MANIFEST}") if marks else None
+        if manifest is None or manifest.version != copy.version:
+            return none
+        table = f"{RECORDINGS.name}/"
+        held = {source for source, of in manifest.sources.items() if (marks.get(f"{table}{source}"),) == of}
+        if gone := manifest.sources.keys() - held:
+            still = ~ds.field(SOURCE.name).isin(sorted(gone))
+            chosen = still if chosen is None else still & chosen
+        try:
+            content = io.BytesIO(self.store.read_bytes(f"{folder}/{manifest.file}"))
+            rows = pq.read_table(content, columns=wanted.names, filters=chosen)
+            return {f"{table}{source}" for source in held}, pa.Table.from_arrays(rows.columns, schema=wanted)
+        except (LapsError, pa.ArrowException, OSError):
+            return none
+
+    def _read_rows(self, paths: Sequence[str], wanted: list[str], chosen: Any) -> pa.Table:
+        """The chosen rows of some of the register's files."""
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+        import pyarrow.fs
+
+        schema = RECORDINGS.schema()
         if not self.store.is_local:
             # A data set would look at each file twice before it is read.
-            whole = pa.concat_tables([schema.empty_table(), *self.store.read_tables(RECORDINGS, paths)])
+            whole = pa.concat_tables(self.store.read_tables(RECORDINGS, paths))
             return (whole if chosen is None else whole.filter(chosen)).select(wanted)
         files = [self.store.full_path(path) for path in paths]
         try:

@@ -16,7 +16,7 @@ from laps.tables import (
     VISUAL_FEATURES,
     Table,
 )
-from laps.timegrid import CameraHour, now_ns
+from laps.timegrid import CLOSES, CameraHour, hours_to_close, now_ns
 from resources.embeddings import by_part, embedding_models, matrix, read_embeddings, spread
 from resources.models import (
     CLUSTER_MODEL,
@@ -165,15 +165,18 @@ def calibrations(store: Store, release: Release) -> dict[str, Calibration]:
     return {camera: registry.calibration(release, camera) for camera in sorted(release.calibrations)}
 
 
-def missing_hours(store: Store, release: Release) -> list[CameraHour]:
-    """Recorded hours that are over and have no clusters in a release, in order; not those that are over age."""
+def missing_hours(store: Store, release: Release) -> list[str]:
+    """Keys of the hours that are over and have no clusters in a release, in order; not those that are over age.
+
+    Recorded hours, and the hour after each, in which what was open then is decided; that is said of it.
+    """
     recordings = Recordings(store)
     have = set(store.partitions(CLUSTER_ASSIGNMENTS, release.name))
-    recorded = [hour for camera in recordings.cameras() for hour in recordings.hours(camera)]
+    recorded = {hour for camera in recordings.cameras() for hour in recordings.hours(camera)}
     kept = Retention.of(store)
     return [
-        hour
-        for hour in recorded
+        hour.key if hour in recorded else f"{hour.key} ({CLOSES})"
+        for hour in hours_to_close(recorded)
         if hour not in have and hour.stop_ns <= now_ns() and not kept.is_over_age(CLUSTER_ASSIGNMENTS, hour)
     ]
 
@@ -301,7 +304,7 @@ def render_report(store: Store, release: Release, surveyed: Survey | None = None
             energy={camera: _smoothed(store, release, calibration) for camera, calibration in found.items()},
             scores=read_scores(store, release),
             comparison=compare(store, release, current) if current and current.name != release.name else [],
-            missing=[hour.key for hour in missing_hours(store, release)],
+            missing=missing_hours(store, release),
             settings=_settings(store, release, found),
         )
     finally:

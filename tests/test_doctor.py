@@ -10,6 +10,7 @@ import av
 import dagster as dg
 import pytest
 
+from laps.timegrid import HOUR_NS, format_utc, parse_utc
 from laps_dagster import doctor
 from laps_dagster.doctor import Finding, examine
 from laps_dagster.instance import open_instance
@@ -68,6 +69,21 @@ def test_a_store_that_cannot_be_made_or_used_is_a_problem(tmp_path, monkeypatch,
     monkeypatch.setenv("LAPS_STORE", store.root)
     (found,) = (one for one in findings("store").values() if one.level == "problem")
     assert "settings.json: is not valid JSON" in found.said and "Put back a file like" in found.fix
+
+
+def test_many_camera_hours_are_noted_with_how_to_move_the_start(monkeypatch):
+    present_ns = parse_utc("2026-01-05T08:30:00Z")
+    monkeypatch.setattr("laps.timegrid.now_ns", lambda: present_ns)
+    monkeypatch.setenv("LAPS_FIRST_HOUR", format_utc(present_ns // HOUR_NS * HOUR_NS - 39_999 * HOUR_NS))
+    store = Store()
+    store_settings(store)
+    store.write_bytes("recordings/camera=cam1/a.parquet", b"")
+    found = findings("store")["partitions"]
+    assert found.level == "ok" and found.said.startswith("40,000 camera hours (1 cameras")
+    store.write_bytes("recordings/camera=cam2/a.parquet", b"")
+    found = findings("store")["partitions"]
+    assert found.level == "note" and found.said.startswith("80,000 camera hours (2 cameras")
+    assert f"a later first_hour into {store.root}/settings.json" in found.fix and "LAPS_FIRST_HOUR" in found.fix
 
 
 def test_a_package_of_another_version_is_named(monkeypatch):

@@ -64,16 +64,31 @@ def test_hours_that_are_not_complete_are_named(store: Store, tmp_path: Path) -> 
     film(tmp_path, "cam1", at, at + timedelta(hours=1), at - timedelta(days=1))
     release = release_of(store)
     register = Recordings(store)
-    hours = [CameraHour.parse(f"cam1|2026-02-26-{hour:02}:00") for hour in (8, 9)]
+    hours = [CameraHour.parse(f"cam1|2026-02-26-{hour:02}:00") for hour in (8, 9, 10)]
     make(store, hours[0], release)
     verdict = judge_day(store, register, THURSDAY, release)
     assert not verdict.passed and verdict.severity == "error"
-    assert verdict.said == "2026-02-26: 1 hour of cam1 not complete (2026-02-26-09:00)"
+    assert verdict.said == (
+        "2026-02-26: 2 hours of cam1 not complete (2026-02-26-09:00, 2026-02-26-10:00 (closes what was open before))"
+    )
     make(store, hours[1], release)
+    make(store, hours[2], release)
     assert judge_day(store, register, THURSDAY, release).passed
     # An hour that lost a table counts as not complete, whatever its runs said.
     store.delete(store.partition_path(KEYPOINT_TRACKS, hours[0]))
     assert "2026-02-26-08:00" in judge_day(store, register, THURSDAY, release).said
+
+
+def test_the_hour_that_closes_the_last_one_of_a_day_is_named(store: Store, tmp_path: Path) -> None:
+    film(tmp_path, "cam1", datetime(2026, 2, 26, 23, 5, tzinfo=UTC))
+    film(tmp_path, "cam2", datetime(2026, 2, 26, 23, 5, tzinfo=UTC), datetime(2026, 2, 27, 0, 5, tzinfo=UTC))
+    release = release_of(store)
+    for camera in ("cam1", "cam2"):
+        make(store, CameraHour.parse(f"{camera}|2026-02-26-23:00"), release)
+    said = judge_day(store, Recordings(store), THURSDAY, release).said
+    assert said == "2026-02-26: 1 hour of cam1 not complete (2026-02-27-00:00 (closes what was open before))"
+    make(store, CameraHour.parse("cam1|2026-02-27-00:00"), release)
+    assert judge_day(store, Recordings(store), THURSDAY, release).passed
 
 
 def test_a_camera_that_is_silent_on_a_day_of_work_is_named(store: Store, tmp_path: Path) -> None:

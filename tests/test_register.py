@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from laps.errors import InputError, LapsError, StoreError, UnreachableError
 from laps.recordings import describe_hour
 from laps.tables import RECORDINGS
 from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, format_utc, from_datetime, parse_utc
+from resources.compaction import compact_register
 from resources.recordings import Recordings, file_info, open_uri
 from resources.settings import SETTINGS, store_settings
 from resources.store import Store, rows_table
+from tests.conftest import Laps
 from tests.videos import write_video
 
 THREE = parse_utc("2026-01-05T03:00:00Z")
@@ -302,6 +304,93 @@ def test_rows_are_read_by_start_and_by_range(tmp_path: Path, root: Callable[[Pat
         recordings.of_camera("cam1")[2]
         == store.read_table(RECORDINGS, "recordings/camera=cam1/later.parquet").to_pylist()[0]
     )
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The register's files that are read themselves."""
+    read: list[str] = []
+    really = Recordings._read_rows
+
+    def read_rows(self: Recordings, paths: Sequence[str], *how: Any) -> pa.Table:
+        read.extend(path.rpartition("/")[2].removesuffix(".parquet") for path in paths)
+        return really(self, paths, *how)
+
+    monkeypatch.setattr(Recordings, "_read_rows", read_rows)
+    monkeypatch.setattr("resources.compaction.BEHIND", 0)
+    return read
+
+
+@pytest.mark.parametrize("root", [lambda path: str(path / "store"), lambda path: f"memory://{path.name}/store"])
+def test_only_rows_that_changed_since_they_were_copied_are_read_themselves(
+    tmp_path: Path, root: Callable[[Path], str], direct: list[str]
+) -> None:
+    store = Store(root(tmp_path))
+    recordings = Recordings(store, str(tmp_path))
+    for number in range(5):
+        put(store, f"r{number}", THREE + number * S, THREE + number * S + 1000)
+    plain = recordings.of_camera("cam1")
+    assert compact_register(store, "cam1") == 5 and compact_register(store, "cam1") == 0
+
+    def known(**how: Any) -> list[str]:
+        direct.clear()
+        return [row["recording_id"] for row in recordings.of_camera("cam1", **how)]
+
+    assert recordings.of_camera("cam1") == plain
+    assert known() == ["r0", "r1", "r2", "r3", "r4"] and direct == []
+    assert known(touching=(THREE + 2 * S, THREE + 2 * S + 1000)) == ["r2"] and direct == []
+    assert (recordings.cameras(), recordings.hours("cam1"), direct) == (["cam1"], hours(THREE), [])
+    put(store, "r1", FIVE, FIVE + S)
+    store.delete("recordings/camera=cam1/r2.parquet")
+    put(store, "new", FOUR, FOUR + S)
+    assert known() == ["r0", "r3", "r4", "new", "r1"] and direct == ["new", "r1"]
+    assert known(touching=(0, FOUR)) == ["r0", "r3", "r4"]
+    assert known(columns=["recording_id"]) == ["r0", "r3", "r4", "new", "r1"]
+    assert recordings.hours("cam1") == hours(THREE, FOUR, FIVE)
+    changed = recordings.of_camera("cam1")
+    assert compact_register(store, "cam1", at_most=1) == 0 and compact_register(store, "cam1") == 2
+    assert recordings.of_camera("cam1") == changed
+    assert known() == ["r0", "r3", "r4", "new", "r1"] and direct == []
+
+
+@pytest.mark.parametrize("harm", ["no manifest", "no data", "damaged manifest", "damaged data", "other version"])
+def test_a_copy_that_is_no_good_costs_time_only(recordings: Recordings, direct: list[str], harm: str) -> None:
+    store = recordings.store
+    for number in range(3):
+        put(store, f"r{number}", THREE + number * S, THREE + number * S + 1000)
+    compact_register(store, "cam1")
+    manifest = "compacted/recordings/camera=cam1/manifest.json"
+    (data,) = store.files("compacted", ".parquet")
+    if harm == "other version":
+        store.write_json(manifest, {**store.read_json(manifest), "version": "0"})
+    else:
+        path = manifest if "manifest" in harm else data
+        store.delete(path) if harm.startswith("no") else store.write_bytes(path, b"PAR1 nothing")
+    assert [row["recording_id"] for row in recordings.of_camera("cam1")] == ["r0", "r1", "r2"]
+    assert direct == ["r0", "r1", "r2"]
+    put(store, "r3", FOUR, FIVE)
+    assert compact_register(store, "cam1") in (1, 4)
+    assert [row["recording_id"] for row in recordings.of_camera("cam1")] == ["r0", "r1", "r2", "r3"]
+
+
+def test_looking_for_cameras_reads_no_more_than_shows_that_they_film(
+    recordings: Recordings, direct: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resources.recordings._ROWS_AT_ONCE", 2)
+    for number in range(6):
+        put(recordings.store, f"r{number}", THREE, FOUR)
+    recordings.store.write_bytes("recordings/camera=cam2/broken.parquet", b"no parquet")
+    assert recordings.offered() == ["cam1", "cam2"]
+    assert recordings.cameras(besides=["cam2"]) == ["cam1"] and len(direct) == 2
+
+
+def test_many_rows_are_copied_when_they_are_registered(
+    recordings: Recordings, video: Path, direct: list[str], laps_command: Laps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAPS_STORE", recordings.store.root)
+    say_start(video, THREE)
+    assert laps_command("ingest", "--landing", recordings.landing)[0] == 0
+    assert len(recordings.of_camera("cam1")) == 1 and direct == []
 
 
 def test_a_broken_row_is_named(recordings: Recordings, video: Path) -> None:

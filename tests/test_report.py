@@ -175,7 +175,7 @@ def test_hours_that_are_missing_and_another_release_are_told(connection, page):
         comparison=[("clusters", "6", "7 & <more>")],
     )
     text = " ".join(Page(told).text)
-    assert "2 recorded hours have no clustered primitives yet" in text
+    assert "2 hours have no clustered primitives yet" in text
     assert "a|2026-11-21-05:00" in text and "b|2026-11-21-06:00" in text
     assert "7 & <more>" in text and "7 & <more>" not in told
 

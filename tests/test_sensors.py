@@ -213,6 +213,18 @@ def test_without_a_release_files_are_registered_and_nothing_is_requested(
     assert instance.get_dynamic_partitions("cameras") == ["cam1"]
 
 
+def test_many_files_of_a_camera_let_its_register_be_copied(
+    instance: dg.DagsterInstance, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resources.compaction.BEHIND", 1)
+    daemon = Daemon(landing_files, instance)
+    for hour in ("05", "06", "07"):
+        land(f"cam1/20260105T{hour}1000Z.mp4")
+        daemon.tick()
+        assert bool(store.files("compacted/recordings/camera=cam1")) == (hour >= "06")
+    assert len(Recordings(store).of_camera("cam1")) == 3
+
+
 def test_a_file_requests_its_hours_once(instance: dg.DagsterInstance, release: str) -> None:
     land("cam1/20260105T051000Z.mp4")
     daemon = Daemon(landing_files, instance)

@@ -19,7 +19,7 @@ from resources.store import Store
 from tests.conftest import Laps
 from tests.videos import write_video
 
-EIGHT, NINE = "cam1|2026-01-05-08:00", "cam1|2026-01-05-09:00"
+EIGHT, NINE, TEN = (f"cam1|2026-01-05-{hour}:00" for hour in ("08", "09", "10"))
 
 Run = Callable[..., tuple[int, str]]
 
@@ -54,11 +54,30 @@ def test_hours_tell_their_coverage_and_why_their_runs_failed(status):
     assert not failed.ok
     code, out = status("--json")
     assert code == 0
-    eight, nine = json.loads(out)["hours"]
+    eight, nine, ten = json.loads(out)["hours"]
     assert eight["covered"] == pytest.approx(36 / 3600, abs=1e-3)
     assert eight["lacking"] == ["encoded", "clustered"] and not eight["complete"]
     assert eight["run"] == f"failed (encode, run {failed.run_id[:8]}): {failed.error.splitlines()[0]}"
     assert nine["covered"] is None and nine["run"] is None and "described" in nine["lacking"]
+    assert [hour["closes"] for hour in (eight, nine, ten)] == [False, False, True]
+
+
+def test_the_hour_that_closes_the_last_one_is_named_where_it_failed(status):
+    register_cameras(["cam1"])
+    assert execute(Task("track", TEN)).ok
+    failed = execute(Task("encode", TEN))
+    code, out = status()
+    assert code == 0 and "0 of 2 hours complete, 0.0 h of footage in 0 described" in out
+    (line,) = [line for line in out.splitlines() if "2026-01-05-10:00" in line]
+    assert "not yet encoded, clustered (closes what was open before); failed" in line and failed.run_id[:8] in line
+    assert "2026-01-05-08:00 to 2026-01-05-09:00 UTC" in out
+    assert "3 hours are not complete" in out
+    assert status("--check", "--camera", "cam1", "--from", "2026-01-05T10:00:00Z")[0] == 1
+
+
+def test_an_hour_that_is_running_closes_nothing_yet(status, monkeypatch):
+    monkeypatch.setattr("laps_dagster.cli.status.now_ns", lambda: CameraHour.parse(TEN).stop_ns - 1)
+    assert len(json.loads(status("--json")[1])["hours"]) == 2
 
 
 def test_the_latest_run_counts_and_those_of_other_jobs_do_not():
@@ -88,7 +107,7 @@ def test_the_latest_run_counts_and_those_of_other_jobs_do_not():
 def test_scripts_are_told_by_the_exit_code(status):
     assert status()[0] == 0
     code, out = status("--check")
-    assert code == 1 and "2 hours are not complete" in out and "no video file" in out
+    assert code == 1 and "3 hours are not complete" in out and "no video file" in out
     # Nothing recorded before, nothing missing.
     assert status("--check", "--camera", "cam1", "--to", "2026-01-05T08:00:00Z")[0] == 0
     assert status("--check", "--camera", "cam1", "--from", "2026-01-05T09:00:00Z")[0] == 1

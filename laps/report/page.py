@@ -75,7 +75,7 @@ def build_report(
             unsmoothed energy of its form.
         scores: figures over all clusters: ``icss``, ``baseline``, ``silhouette``, ``calinski_harabasz``. Without
             ``icss`` and ``baseline`` the mean over clusters, weighted by their size, stands there.
-        missing: keys of recorded hours that are over and have no clustered primitives.
+        missing: keys of the hours that are over and have no clustered primitives, some with a remark.
         comparison: beside the current release, where this is another: a figure's name, its value there and its value
             here, in words.
         settings: settings to list at the end, nested mappings allowed.
@@ -324,12 +324,12 @@ def _coverage(connection: duckdb.DuckDBPyConnection) -> str:
 
 
 def _missing(hours: Sequence[str]) -> str:
-    """Recorded hours that a failed run, or one that never began, left without primitives."""
+    """Hours that a failed run, or one that never began, left without primitives."""
     if not hours:
         return ""
     listed = "".join(f"<li>{escape(hour)}</li>" for hour in hours[:MOST_ROWS])
     return (
-        f"<p>{len(hours):,} recorded {'hour has' if len(hours) == 1 else 'hours have'} no clustered primitives yet, so "
+        f"<p>{len(hours):,} {'hour has' if len(hours) == 1 else 'hours have'} no clustered primitives yet, so "
         "no figure on this page counts them. Runs that failed are in the Dagster UI with their reasons; "
         "<code>laps backfill --only missing</code> makes what is missing.</p>"
         f"<ul>{listed}</ul>{_more(len(hours))}"

@@ -29,6 +29,7 @@ def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landin
     from --start, else from a sidecar JSON (<file>.json with {"start": "…Z"}), else from a UTC stamp in the file name
     (cam1_20261121T050000Z.mp4), else from the container's creation time.
     """
+    from resources.compaction import compact_register
     from resources.recordings import Recordings
     from resources.settings import store_settings
     from resources.store import Store
@@ -37,6 +38,7 @@ def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landin
     store_settings(store)
     recordings = Recordings(store, landing)
     said: Counter[str] = Counter()
+    cameras: set[str] = set()
     outcome: dict[str, Any] | LapsError
     if paths:
         if camera is None:
@@ -53,11 +55,16 @@ def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landin
             except LapsError as error:
                 outcome = error
             said[_say(outcome)] += 1
+        cameras.add(camera)
     else:
         for outcome in recordings.scan():
             said[_say(outcome)] += 1
+            if not isinstance(outcome, LapsError):
+                cameras.add(outcome["camera"])
         if not said:
             click.echo(f"nothing to register in {recordings.landing}: put videos into <camera>/ folders there")
+    for one in sorted(cameras):
+        compact_register(store, one)
     if quarantined := said["quarantined"]:
         click.echo(
             f"{quarantined} of {said.total()} files quarantined: registered with the reason and not used "

@@ -1,10 +1,17 @@
-"""``laps retention``: for how many days tables are kept, and removing what is older."""
+"""``laps retention``: for how many days tables and logs of runs are kept, and removing what is older."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from laps_dagster.cli.places import existing_store
+
+if TYPE_CHECKING:
+    from laps_dagster.run_logs import RemovedLogs
 
 
 @click.group(invoke_without_command=True)
@@ -17,12 +24,15 @@ def retention(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
+    from laps_dagster.settings import keep_runs_days
     from resources.retention import KEPT, Retention
 
     kept = Retention.of(existing_store())
     for table in KEPT:
         days = kept.days_of(table)
         click.echo(f"{table.name:<20}  {'kept for ever' if days is None else f'{days} days'}")
+    days = keep_runs_days()
+    click.echo(f"{'logs of runs':<20}  {f'{days} days' if days else 'kept for ever'} (LAPS_KEEP_RUNS_DAYS)")
     click.echo("cluster_assignments go with segments; raw_video and recordings hold no pictures and stay")
 
 
@@ -52,12 +62,29 @@ def set_(table: str, days: str) -> None:
 def apply_(dry_run: bool) -> None:
     """Remove what is older than its days.
 
-    Clips cannot be cut again, and tracks and keyframes not be made again, when the video is gone.
+    Clips cannot be cut again, and tracks and keyframes not be made again, when the video is gone. Of old runs
+    (LAPS_KEEP_RUNS_DAYS) it removes what they logged and printed; the runs stay in the list.
     """
     from resources.retention import apply
 
     removed = apply(existing_store(), dry_run=dry_run)
     for one in removed:
         click.echo(f"{'would remove' if dry_run else 'removed'}  {one.table}: {one.hours:,} hours, {one.files:,} files")
-    if not removed:
+    logs = _remove_logs(dry_run)
+    if logs is not None and logs.runs:
+        click.echo(f"{'would remove' if dry_run else 'removed'}  {logs}")
+    elif not removed:
         click.echo("nothing is over age")
+
+
+def _remove_logs(dry_run: bool) -> RemovedLogs | None:
+    """Logs of old runs, where there is a Dagster instance: none is made."""
+    from laps_dagster.instance import DEFAULT_HOME, open_instance
+    from laps_dagster.run_logs import remove_logs
+    from laps_dagster.settings import keep_runs_days
+
+    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).expanduser()
+    if not (home / "dagster.yaml").exists():
+        return None
+    with open_instance() as instance:
+        return remove_logs(instance, keep_runs_days(), dry_run=dry_run)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from laps.errors import InputError
-from laps.timegrid import parse_utc
+from laps.timegrid import CLOSES, hours_to_close, now_ns, parse_utc
 from laps_dagster.cli.places import existing_store
 
 if TYPE_CHECKING:
@@ -40,19 +40,23 @@ def status(
     recordings = Recordings(store)
     registry = ModelRegistry(store)
     release = registry.current() or next(iter(registry.drafts()), None)
-    known = sorted({path.split("/")[1].removeprefix("camera=") for path in store.files("recordings")})
+    known = recordings.offered()
     for camera in cameras:
         if camera not in known:
             raise InputError(f"camera {camera!r} has no recordings", fix=f"Cameras: {', '.join(known) or 'none yet'}.")
     from_ns, to_ns = (parse_utc(text) if text else None for text in (start, stop))
     chosen = [camera for camera in known if not cameras or camera in cameras]
+    filmed = {hour for camera in chosen for hour in recordings.hours(camera)}
     hours = [
         hour
-        for camera in chosen
-        for hour in recordings.hours(camera)
-        if (from_ns is None or hour.stop_ns > from_ns) and (to_ns is None or hour.start_ns < to_ns)
+        for hour in hours_to_close(filmed)
+        if (hour in filmed or hour.stop_ns <= now_ns())
+        and (from_ns is None or hour.stop_ns > from_ns)
+        and (to_ns is None or hour.start_ns < to_ns)
     ]
     states = hour_states(store, hours, release.name if release else "")
+    for state in states:
+        state.closes = state.hour not in filmed
     _add_runs(states)
     quarantined = [row for camera in chosen for row in recordings.of_camera(camera) if row["status"] == "quarantined"]
     missing = sum(not state.complete for state in states)
@@ -101,17 +105,19 @@ def _add_runs(states: list[HourState]) -> None:
 
 
 def _echo_camera(camera: str, states: list[HourState], every: bool) -> None:
-    complete = sum(state.complete for state in states)
-    covered = sum(state.covered or 0.0 for state in states)
-    described = sum(state.covered is not None for state in states)
-    first, last = states[0].hour.hour_key, states[-1].hour.hour_key
+    filmed = [state for state in states if not state.closes]
+    complete = sum(state.complete for state in filmed)
+    covered = sum(state.covered or 0.0 for state in filmed)
+    described = sum(state.covered is not None for state in filmed)
+    first, last = (state.hour.hour_key for state in ((filmed or states)[0], (filmed or states)[-1]))
     click.echo(f"\ncamera {camera}: {first} to {last} UTC")
-    click.echo(f"  {complete} of {len(states)} hours complete, {covered:.1f} h of footage in {described} described")
+    click.echo(f"  {complete} of {len(filmed)} hours complete, {covered:.1f} h of footage in {described} described")
     for state in states:
         if state.complete and not every:
             continue
-        share = "" if state.covered is None else f"{100 * state.covered:.0f}%"
+        share = "" if state.covered is None or state.closes else f"{100 * state.covered:.0f}%"
         said = f"not yet {', '.join(state.lacking)}" if state.lacking else "out of date" if state.stale else "complete"
+        said += f" ({CLOSES})" if state.closes else ""
         said += f" (removed by age: {', '.join(state.removed)})" if state.removed else ""
         click.echo(f"  {state.hour.hour_key} UTC  {share:>4}  {said}" + (f"; {state.run}" if state.run else ""))
 
