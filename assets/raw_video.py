@@ -5,6 +5,7 @@ Read from packet timestamps, without decoding a picture and without copying the 
 `forgotten` (`laps forget`), each with its reason; only ranges with `used = true` are read further on.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -18,7 +19,7 @@ from laps.timegrid import NS_PER_S, CameraHour, format_utc, from_datetime, now_n
 from resources.configured import RecordingsResource, StoreResource
 from resources.forgotten import ForgottenTimes
 from resources.publishing import publish
-from resources.recordings import open_uri
+from resources.recordings import Recordings, open_uri
 from resources.settings import store_grid
 from resources.store import Store, rows_table
 
@@ -36,9 +37,7 @@ def raw_video(
 
     hour, files = camera_hour(context), store.open()
     grid = store_grid(files)
-    around = (hour.previous.start_ns, hour.next.stop_ns)
-    register = recordings.open(files)
-    registered = Steady(lambda: register.of_camera(hour.camera, touching=around), "its recordings", hour)
+    registered = Steady(_recordings_around(recordings.open(files), hour), "its recordings", hour)
     # The part of a running hour that has not happened yet is no gap: it is not known.
     present_ns = now_ns()
     if present_ns <= hour.start_ns:
@@ -77,6 +76,22 @@ def raw_video(
             "not_plain": dg.MetadataValue.md("\n".join(f"- {line}" for line in lines) or "nothing"),
         }
     )
+
+
+def _recordings_around(register: Recordings, hour: CameraHour) -> Callable[[], list[dict[str, Any]]]:
+    """Reads the recordings that may show something of an hour; again only when the register has changed."""
+    around = (hour.previous.start_ns, hour.next.stop_ns)
+    marks: dict[str, str] | None = None
+    rows: list[dict[str, Any]] = []
+
+    def read() -> list[dict[str, Any]]:
+        nonlocal marks, rows
+        now = register.marks(hour.camera)
+        if now != marks:
+            marks, rows = now, register.of_camera(hour.camera, touching=around)
+        return rows
+
+    return read
 
 
 def _refuse_lost_footage(files: Store, hour: CameraHour, rows: list[dict[str, Any]]) -> None:

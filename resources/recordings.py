@@ -231,6 +231,10 @@ class Recordings:
         """Cameras of which files were offered, also where all of them are quarantined; no row is read."""
         return [name.removeprefix("camera=") for name in self.store.folders(RECORDINGS.name)]
 
+    def marks(self, camera: str) -> dict[str, str]:
+        """A mark for each file of the camera's rows, other when the file is: what a listing tells of it."""
+        return self.store.marks(f"{RECORDINGS.name}/camera={camera}", ".parquet")
+
     def hours(self, camera: str, include_superseded: bool = False) -> list[CameraHour]:
         """The hours that a camera's usable recordings claim to touch.
 
@@ -279,7 +283,7 @@ class Recordings:
             ends = ds.field("end_time")
             chosen = (ds.field("start_time") < stop) & (ends.is_null() | (ends >= start))
             chosen |= ds.field("status").is_null()
-        marks = self.store.marks(f"{RECORDINGS.name}/camera={camera}", ".parquet")
+        marks = self.marks(camera)
         held, rows = self._copied(camera, marks, wanted, chosen)
         yield rows
         paths = [path for path in marks if path not in held]

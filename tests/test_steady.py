@@ -81,6 +81,7 @@ def test_a_region_that_nobody_may_see_counts_from_when_it_is_set(store: Store, m
 
 def test_what_goes_on_changing_is_not_published(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets.retries, "MOST_RETRIES", 1)
+    monkeypatch.setattr(Recordings, "marks", lambda *_: {"a file": str(object())})
     monkeypatch.setattr(Recordings, "of_camera", lambda *_, **__: [{"recording_id": object()}])
     monkeypatch.setattr(laps.recordings, "describe_hour", lambda *_, **__: [])
     outcome = execute(Task("track", HOUR.key))
