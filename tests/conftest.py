@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from laps_dagster.cli.main import main
 from resources.store import Store
@@ -25,12 +27,34 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 # Modules that take minutes. They come first, so that no process is left with one of them when the others are done.
-LONGEST = ("test_pipeline.py", "test_pipeline_s3.py", "test_kills.py", "test_ray.py")
+LONGEST = tuple(
+    f"test_{subject}.py"
+    for subject in (
+        "pipeline", "pipeline_s3", "kills", "ray", "compaction", "runs", "bad_input", "clips", "sensors", "cli",
+    )
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest modules first, the others in the order of their names."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_read_once() -> Iterator[None]:
+    """Dagster executes the files of all migrations of its databases five times in a run, to compare one number."""
+    with pytest.MonkeyPatch.context() as patch:
+        read = ScriptDirectory.from_config
+        known: dict[str | None, ScriptDirectory] = {}
+
+        def once(config: Config) -> ScriptDirectory:
+            place = config.get_main_option("script_location")
+            if place not in known:
+                known[place] = read(config)
+            return known[place]
+
+        patch.setattr(ScriptDirectory, "from_config", staticmethod(once))
+        yield
 
 
 @pytest.fixture

@@ -217,13 +217,13 @@ def kill_during_backfill(scene: Scene, rng: random.Random, kills: int, longest_s
         # What was not killed goes on: a command whose worker died tries the hour again and ends by itself.
         command.wait(PATIENCE_S)
         wait_until(lambda: not group_of(command), "the end of the workers")  # noqa: B023  called here
-    finish(scene)
+    finish(scene, workers)
     return met
 
 
-def finish(scene: Scene) -> None:
+def finish(scene: Scene, workers: int = 2) -> None:
     """The one command that completes what is missing."""
-    last = scene.laps("backfill", "--only", "missing", "--workers", "2")
+    last = scene.laps("backfill", "--only", "missing", "--workers", str(workers))
     assert last.wait(PATIENCE_S) == 0, (scene.folder / "laps.log").read_text()[-3000:]
 
 

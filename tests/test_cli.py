@@ -282,11 +282,11 @@ def test_train_segment_and_evaluate_one_file(run: Laps, tmp_path: Path) -> None:
 
     scenario = replace(SCENARIOS["clean"], seed=4, duration_s=40.0, width_px=320, height_px=180, fps=12.5)
     recording = record(tmp_path / "sim", scenario, camera="cam1", start_ns=parse_utc("2026-01-05T09:00:00Z"))
-    model, found = tmp_path / "model", tmp_path / "found.json"
+    model, found, kept = tmp_path / "model", tmp_path / "found.json", tmp_path / "kept" / "thresholds.json"
     code, out, err = run("train", recording, "--out", model, "--preset", "small", "--steps", "20")
     assert code == 0, err
     assert "perplexity" in out
-    code, out, err = run("segment", recording, "--model", model, "--out", found)
+    code, out, err = run("segment", recording, "--model", model, "--out", found, "--save-calibration", kept)
     assert code == 0, err
     segments = json.loads(found.read_text())["segments"]
     assert all(0 <= s["start_sec"] < s["end_sec"] <= 40.1 and s["codes"] for s in segments)
@@ -301,13 +301,11 @@ def test_train_segment_and_evaluate_one_file(run: Laps, tmp_path: Path) -> None:
     document = json.loads(found.read_text())
     assert document["segmentation_params"]["cut"] == "boundaries"
     assert {s["end_reason"] for s in document["segments"]} <= {"boundary", "maximum", "gap"}
-    run("segment", recording, "--model", model, "--out", found)
     # What cannot be read is said before the tracking.
     code, _, err = run("segment", recording, "--model", model, "--calibration", tmp_path / "no.json")
     assert code == 1 and f"{tmp_path / 'no.json'}: the file cannot be read" in err
     # The same file cut with the saved thresholds gives the same segments.
-    again, kept = tmp_path / "made" / "again.json", tmp_path / "kept" / "thresholds.json"
-    run("segment", recording, "--model", model, "--out", again, "--save-calibration", kept)
+    again = tmp_path / "made" / "again.json"
     run("segment", recording, "--model", model, "--out", again, "--calibration", kept)
     assert json.loads(again.read_text())["segments"] == segments
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +180,19 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def filled(store: Store, seed: int = 1) -> Store:
-    rng = np.random.default_rng(seed)
+@cache
+def _filled(seed: int) -> tempfile.TemporaryDirectory[str]:
+    """Some hours, written once: each file takes a moment until it is safe on the disk."""
+    folder = tempfile.TemporaryDirectory()
+    rng, store = np.random.default_rng(seed), Store(folder.name)
     for hour in HOURS:
         write_hour(store, hour, rng)
         write_recording(store, hour, rng)
+    return folder
+
+
+def filled(store: Store, seed: int = 1) -> Store:
+    shutil.copytree(_filled(seed).name, store.full_path(""), dirs_exist_ok=True)
     return store
 
 
@@ -208,7 +218,8 @@ def test_after_any_sequence_of_changes_the_views_are_those_of_the_record(store: 
     compact(store, CURRENT)
     assert same_as_without(store)
     # All that is there is in copies now.
-    assert all(record_files(open_(store), name) == 0 for name in COPIES)
+    connection = open_(store)
+    assert all(record_files(connection, name) == 0 for name in COPIES)
 
 
 def test_copies_are_what_is_read(store: Store) -> None:

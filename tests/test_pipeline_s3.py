@@ -17,6 +17,7 @@ import pytest
 from laps import tables
 from laps.simulation import SCENARIOS, record
 from laps.timegrid import CameraHour, parse_utc
+from laps_dagster import pipeline
 from laps_dagster.cli.backfill import register_cameras
 from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
 from laps_dagster.runs import Task, execute
@@ -29,6 +30,8 @@ from resources.s3_server import S3Server
 from resources.settings import store_settings
 from resources.store import Store, file_system
 from tests.s3 import BUCKET, Fault, Proxy, Request, s3_server
+from tests.test_store_s3 import no_waits
+from tests.workers import InThisProcess
 
 __all__ = ["s3_server"]
 
@@ -115,6 +118,9 @@ def processed(s3_server: tuple[Proxy, S3Server], tmp_path_factory: pytest.TempPa
         proxy.reset()
         faults = [proxy.fault(kind, method=method, path=path) for kind, method, path in FAULTS]
         remote = trained("s3", f"s3://{BUCKET}/both/store", remote_landing)
+        # The waits before a request is tried again have tests of their own.
+        no_waits(patch)
+        patch.setattr(pipeline, "Runner", InThisProcess)
         said = process(remote)
         reads = [r for r in proxy.requests if r.method == "GET" and r.path.split("?")[0].endswith("Z.mp4")]
         (landed,) = (folder / "landing").rglob("*.mp4")

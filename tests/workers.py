@@ -1,15 +1,21 @@
-"""What worker processes do instead of a run in some tests. They import nothing heavy for it."""
+"""Workers as some tests want them: processes that do something else instead of a run, and runs without processes.
+
+The former are imported by the processes, so nothing heavy is imported here.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from laps_dagster.runs import Outcome, Runner, execute
+
 if TYPE_CHECKING:
-    from laps_dagster.runs import Outcome, Task
+    from laps_dagster.runs import Task
 
 
 def _beside_the_store(name: str) -> Path:
@@ -25,11 +31,31 @@ def wait_for_ever(task: Task, threads: int | None = None, run_id: str | None = N
 
 def note_and_die_at_two(task: Task, threads: int | None = None, run_id: str | None = None) -> Outcome:
     """A run that notes its partition, its threads and its process; the one of partition 2 takes its process with it."""
-    from laps_dagster.runs import Outcome
-
     with _beside_the_store("notes").open("a") as notes:
         notes.write(f"{task.partition} {threads} {os.getpid()}\n")
     time.sleep(0.3)
     if task.partition == "2":
         os.kill(os.getpid(), signal.SIGKILL)
     return Outcome(task, True)
+
+
+class InThisProcess(Runner):
+    """Makes the runs one after the other in this process, which has imported torch and Dagster already.
+
+    Attributes:
+        left_out: jobs whose runs are not made, and count as well.
+    """
+
+    left_out: tuple[str, ...] = ()
+
+    def run_all(self, tasks: Iterable[Task], *, done: Callable[[Outcome], None] | None = None) -> list[Outcome]:
+        outcomes = []
+        for task in tasks:
+            outcomes.append(Outcome(task, True) if task.job in self.left_out else execute(task))
+            if done is not None:
+                done(outcomes[-1])
+        return outcomes
+
+
+class WithoutReport(InThisProcess):
+    left_out = ("publish",)
