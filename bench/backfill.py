@@ -42,6 +42,7 @@ import numpy as np
 from bench.daemon import launch
 from bench.footage import lay_end_to_end
 from bench.stages import measured
+from bench.timeline import bars_of, draw
 from bench.usage import Peak, Watch
 from laps import tables
 from laps.simulation import SCENARIOS, record
@@ -374,6 +375,13 @@ def run(base: Scene, place: Path, day: Day, hours: int, options: argparse.Namesp
                 launch(plan_night.name, {"plan_day": {"config": {"day": DAY}}})
             wait(scene, "the night", lambda: is_closed(scene), patience_s)
             night_s, night_cpu_s, night_peak = time.time() - began, watch.cpu_s() - before, watch.peak()
+        if options.out and hours == options.hours:
+            with scene.entered(), open_instance() as instance:
+                draw(
+                    bars_of(instance),
+                    picture_of(options),
+                    f"{hours} hours of {len(base.cameras)} cameras, and the night",
+                )
     finally:
         daemon.terminate()
         daemon.wait(60)
@@ -397,6 +405,12 @@ def run(base: Scene, place: Path, day: Day, hours: int, options: argparse.Namesp
     )
     result.quarantined, result.problems = check(scene, day, release)
     return result
+
+
+def picture_of(options: argparse.Namespace) -> Path:
+    """Where the picture of the largest scale lies: beside the page."""
+    out: Path = options.out
+    return out.with_suffix(".svg")
 
 
 def wait(scene: Scene, what: str, reached: Callable[[], bool], patience_s: float) -> None:
@@ -603,6 +617,9 @@ def page(results: list[Result], decode_s: float, options: argparse.Namespace) ->
         "*Dagster's own* is the start of the process, the time to the first step, and that after the last one."
     )
     yield ""
+    if options.out and picture_of(options).exists():
+        yield f"![what ran when, at the largest scale]({picture_of(options).name})"
+        yield ""
     if largest.late_s is not None:
         yield f"The late file's hour and the next were made again {largest.late_s:.0f} s after it dropped."
     if largest.quarantined:

@@ -11,6 +11,7 @@ import pytest
 
 from bench.backfill import SETTLED_S, Day, Part, _inside, land
 from bench.footage import lay_end_to_end
+from bench.timeline import CUTS, NIGHT, TRACKS, Bar, _joined, draw
 from bench.usage import Watch
 from laps.simulation import SCENARIOS, record
 from laps.timegrid import CameraHour, parse_utc
@@ -78,3 +79,15 @@ def test_faults_leave_the_other_files_whole(tmp_path: Path) -> None:
     # Sixteen halves; one is late, one is broken, and one lacks a third.
     assert day.footage_h * 3600 == 14 * 120 - 40
     assert len(day.filmed) == 8 and len(day.hours) == 10
+
+
+def test_steps_that_follow_each_other_are_one_bar_and_the_same_bars_one_picture(tmp_path: Path) -> None:
+    steps = [Bar("cam1|2026-01-06-06:00", TRACKS, start_s, start_s + 5.0) for start_s in (16.0, 10.0, 40.0)]
+    other = Bar(NIGHT, CUTS, 60.0, 61.0)
+    bars = list(_joined([*steps, other]))
+    assert bars == [replace(steps[1], stop_s=21.0), steps[2], other]
+    files = [tmp_path / name for name in ("a.svg", "b.svg")]
+    for file in files:
+        draw(bars, file, "two bars")
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert "cam1 2026-01-06-06:00" in files[0].read_text()
