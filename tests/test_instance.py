@@ -18,7 +18,7 @@ from laps_dagster.jobs import OBSERVE_ASSETS
 from laps_dagster.nightly import later_stages
 from laps_dagster.runs import Task, execute
 from laps_dagster.sensors import add_cameras
-from resources.configured import StoreResource
+from resources.configured import RecordingsResource, StoreResource
 from tests.postgres import postgres
 
 __all__ = ["postgres"]

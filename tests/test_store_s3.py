@@ -439,8 +439,8 @@ def test_a_recording_is_registered_by_range_requests(s3: S3, store: Store, tmp_p
     ]
     name = uri.rpartition("/")[2]
     assert sorted(sidecars) == [("GET", name.replace(".mp4", ".json")), ("GET", f"{name}.json")]
-    # The register is listed once, and each of its files is one request.
+    # The register is listed once, its copy is looked for, and each of its files is one request.
     s3.proxy.reset()
     assert Recordings(store).of_camera("01", touching=(0, 2**62)) == [row]
     assert Recordings(store).of_camera("01", touching=(0, 1)) == []
-    assert [r.method for r in s3.proxy.requests] == ["GET"] * 4
+    assert [r.method for r in s3.proxy.requests] == ["GET"] * 6
