@@ -106,7 +106,8 @@ def test_runs_cameras_pools_and_sensors_on_postgresql(
         (run,) = instance.get_runs(dg.RunsFilter(tags={"dagster/partition": HOUR}))
         assert (run.job_name, run.status) == ("track", dg.DagsterRunStatus.SUCCESS)
         assert instance.event_log_storage.get_concurrency_info("decode").active_slot_count == 0
-        context = dg.build_sensor_context(instance, resources={"store": StoreResource()})
+        resources = {"store": StoreResource(), "recordings": RecordingsResource()}
+        context = dg.build_sensor_context(instance, resources=resources)
         assert "no release is current" in str(later_stages.evaluate_tick(context).skip_message)
 
 
