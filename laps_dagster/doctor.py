@@ -326,7 +326,12 @@ def _instance(instance: DagsterInstance, home: Path) -> Iterator[Finding]:
         said = "no daemon has run here: nothing is scheduled, and backfills of the UI wait"
         yield Finding("daemon", "note", said, "`laps dev` starts one, or `dagster-daemon run` beside the webserver.")
     elif silent:
-        yield Finding("daemon", "note", f"silent: {', '.join(silent)}", "Start `laps dev` or `dagster-daemon run`.")
+        yield Finding(
+            "daemon",
+            "note",
+            f"silent: {', '.join(silent)}",
+            "Start its service (`systemctl start laps-daemon`), or `laps dev`. Never two.",
+        )
     elif failing:
         first = beats[failing[0]].errors or []
         said = f"{failing[0]}: {str(first[0].message).strip()}" if first else failing[0]

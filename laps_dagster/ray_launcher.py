@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
     raise InputError(
         f"the instance file chooses Ray, and {error.name} is not installed",
         where="run_launcher in dagster.yaml",
-        fix="pip install 'laps-dagster[ray]', or choose instance.yaml or instance_postgres.yaml.",
+        fix="pip install '.[postgres,ray]' in the project, or choose instance.yaml or instance_postgres.yaml.",
     ) from error
 
 if TYPE_CHECKING:

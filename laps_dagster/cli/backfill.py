@@ -51,6 +51,8 @@ def backfill(
 ) -> None:
     """Process recorded hours: observe, segment, report.
 
+    Without --only missing, hours that are complete are made again too.
+
     On a store without a release the first call also trains the tokenizer, calibrates and fits the clusters. The
     hour after each recorded one is processed too, because it closes what is open. Failed hours are listed at the
     end, with exit code 1; `laps backfill --only missing` tries them again.

@@ -52,8 +52,8 @@ def set_(table: str, days: str) -> None:
     store = existing_store()
     set_days(store, table, None if days == "forever" else int(days))
     click.echo(
-        f"{table}: {days}{'' if days == 'forever' else ' days'}; `laps retention apply` and the nightly run remove "
-        "what is older"
+        f"{table}: {days}{'' if days == 'forever' else ' days'}; `laps retention apply` and the schedule "
+        "`retention` (01:00, where it is switched on) remove what is older"
     )
 
 
