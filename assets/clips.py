@@ -115,7 +115,7 @@ def clips(
             rows.append(row)
     covered.check()
     publish(files, CLIPS, hour, rows_table(CLIPS, rows), chosen.name)
-    covered.check()
+    covered.check(lambda: files.delete(table_path))
     # Clips of an earlier run of this hour that no row names any more.
     files.delete_files([path for path in there if path.endswith(SUFFIX) and path not in kept])
     size_bytes = sum(clip_size for row in rows if isinstance(clip_size := row.get("size_bytes"), int))

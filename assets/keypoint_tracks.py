@@ -89,7 +89,7 @@ def keypoint_tracks(
             else:
                 frames.write(to_table(batch, hour.camera, grid))
         covered.check()
-    covered.check()
+    covered.check(lambda: files.delete(files.partition_path(KEYFRAMES, hour)))
     seconds = time.perf_counter() - began
     for problem in problems:
         context.log.warning(problem)

@@ -60,7 +60,7 @@ def latent_stream(
     )
     ignored.check()
     publish(files, LATENT_STREAM, hour, stream.to_table(hour.camera, grid), tokenizer_id)
-    ignored.check()
+    ignored.check(lambda: files.delete(files.partition_path(LATENT_STREAM, hour, tokenizer_id)))
     seconds = time.perf_counter() - began
     present = stream.code[stream.code >= 0]
     counts = np.bincount(present, minlength=tokenizer.config.code_count)

@@ -18,6 +18,7 @@ from laps.tables import RAW_VIDEO
 from laps.timegrid import NS_PER_S, CameraHour, format_utc, from_datetime, now_ns
 from resources.configured import RecordingsResource, StoreResource
 from resources.forgotten import ForgottenTimes
+from resources.freshness import touches
 from resources.publishing import publish
 from resources.recordings import Recordings, open_uri
 from resources.settings import store_grid
@@ -37,7 +38,13 @@ def raw_video(
 
     hour, files = camera_hour(context), store.open()
     grid = store_grid(files)
-    registered = Steady(_recordings_around(recordings.open(files), hour), "its recordings", hour)
+    registered = Steady(
+        _recordings_around(recordings.open(files), hour),
+        "its recordings",
+        hour,
+        # Those of the next hour arrive while this one is made.
+        counts=lambda rows: [row for row in rows if touches(row, hour)],
+    )
     # The part of a running hour that has not happened yet is no gap: it is not known.
     present_ns = now_ns()
     if present_ns <= hour.start_ns:
@@ -54,7 +61,7 @@ def raw_video(
     # Describing the hour takes a while on S3, and recordings go on arriving.
     registered.check()
     publish(files, RAW_VIDEO, hour, rows_table(RAW_VIDEO, rows))
-    registered.check()
+    registered.check(lambda: files.delete(files.partition_path(RAW_VIDEO, hour)))
 
     footage_s = 0.0
     lines = []

@@ -64,15 +64,25 @@ class Steady(Generic[T]):
         read: reads it.
         what: it in words.
         hour: the hour that is made.
+        counts: what of it matters to the hour. Default: all.
     """
 
-    def __init__(self, read: Callable[[], T], what: str, hour: CameraHour) -> None:
+    def __init__(
+        self, read: Callable[[], T], what: str, hour: CameraHour, counts: Callable[[T], Any] = lambda value: value
+    ) -> None:
         self.value = read()
-        self._read, self._what, self._hour = read, what, hour
+        self._read, self._what, self._hour, self._counts = read, what, hour, counts
 
-    def check(self) -> None:
-        """Raises ChangedError, for which the step is tried again, when it is no longer what it was."""
-        if self._read() != self.value:
+    def check(self, withdraw: Callable[[], None] | None = None) -> None:
+        """Raises ChangedError, for which the step is tried again, when it is no longer what it was.
+
+        Args:
+            withdraw: called before that. It takes back what was published: newer than the change, it would pass for
+                up to date, and nobody knows whether the step is tried again.
+        """
+        if self._counts(self._read()) != self._counts(self.value):
+            if withdraw is not None:
+                withdraw()
             raise ChangedError(
                 f"{self._what} changed while the hour was being made",
                 where=self._hour.key,

@@ -210,12 +210,11 @@ def main() -> int:
         result = run(base, place, day, hours, options)
         results = sorted([*results, result], key=lambda one: one.hours)
         kept.write_text(json.dumps({**_of(options), "results": [asdict(one) for one in results]}, indent=1))
-        text = "\n".join(page(results, decode_s, options))
-        if options.out:
-            options.out.write_text(text + "\n")
-        print(text, flush=True)
+        print("\n".join(page(results, decode_s, options)), flush=True)
         if not result.problems:
             shutil.rmtree(place)
+    if options.out and results:
+        options.out.write_text("\n".join(page(results, decode_s, options)) + "\n")
     return 1 if any(result.problems for result in results) else 0
 
 
@@ -233,6 +232,7 @@ def read_results(file: Path, options: argparse.Namespace) -> list[Result]:
             | {"runs": {job: RunCost(**cost) for job, cost in one["runs"].items()}}
         )
         for one in known["results"]
+        if not one["problems"]
     ]
 
 

@@ -6,6 +6,9 @@ its hour and of the one after; those of a night carry ``laps/night``, the id of 
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
+
 import dagster as dg
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARTITION_NAME_TAG, WILL_RETRY_TAG  # not public
 
@@ -14,6 +17,9 @@ from laps_dagster.jobs import observe
 
 THEN = "laps/then"
 NIGHT = "laps/night"
+
+# The daemon looks every few seconds for runs to try again.
+_TRIED_AGAIN_WITHIN_S = 600.0
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -56,6 +62,9 @@ def hours_being_observed(instance: dg.DagsterInstance) -> set[CameraHour]:
 
 
 def hours_under_way(instance: dg.DagsterInstance) -> set[CameraHour]:
-    """The hours for which a run of any kind is queued or running."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    """The hours for which a run of any kind is queued or running, or has died and will be tried again."""
+    runs = list(instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)))
+    lately = datetime.fromtimestamp(time.time() - _TRIED_AGAIN_WITHIN_S, UTC)
+    failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=lately))
+    runs += [run for run in failed if not is_over(run)]
     return {hour_of(run) for run in runs if "|" in run.tags.get(PARTITION_NAME_TAG, "")}

@@ -17,7 +17,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.retries import tried_again
-from laps.errors import InputError, NotProcessedError, StoreError
+from laps.errors import InputError, LapsError, NotProcessedError, StoreError
 from laps.timegrid import CameraHour, from_datetime, now_ns
 from laps_dagster.following import Follower, uncalibrated_note
 from laps_dagster.hour_runs import hours_being_observed, hours_under_way
@@ -83,7 +83,7 @@ def plan_day(
             "hours": len(hours),
             "observe": dg.MetadataValue.json([hour.key for hour in to_observe]),
             "segment": dg.MetadataValue.json([hour.key for hour in to_segment]),
-            "others": dg.MetadataValue.json([hour.key for hour in hours if hour in busy]),
+            "others": dg.MetadataValue.json([hour.key for hour in hours if {hour, hour.previous} & busy]),
         },
     )
 
@@ -152,16 +152,16 @@ def later_stages(
         return dg.SensorResult(skip_reason=NO_RELEASE, cursor=context.cursor)
     # First, so that every run that is seen to have ended here is seen by the follower as well.
     nights = open_nights(context.instance, plan_night.name)
+    # Before the follower: a run that ends in between is under way for the nights, and not in neither.
+    busy = hours_under_way(context.instance) if any(night.plan.others for night in nights) else set()
     follower = Follower.of(context.cursor)
     follower.take_in(context.instance)
     files = store.open()
     follower.request(context.instance, files, release)
 
-    def left(others: Sequence[CameraHour]) -> Left:
-        hours = [hour for hour in sorted({*others, *(hour.next for hour in others)}) if hour.stop_ns <= now_ns()]
-        under_way = hours_under_way(context.instance) | follower.hours()
-        if under_way & set(hours):
-            return Left(sorted(under_way & set(hours)), [], [])
+    def left(hours: Sequence[CameraHour]) -> Left:
+        if under_way := (busy | follower.hours()) & set(hours):
+            return Left(sorted(under_way), [], [])
         register = recordings.open(files)
         registered = registrations(register, {hour.camera for hour in hours})
         to_observe, to_segment = still_to_make(OutOfDate(files, release.name, registered, by_day=True), hours, ())
@@ -169,7 +169,11 @@ def later_stages(
 
     requests, notes = list(follower.requested), list(follower.notes)
     for night in nights:
-        asked, said = night.requests(follower, RUNS_A_LOOK - len(requests), left)
+        try:
+            asked, said = night.requests(follower, RUNS_A_LOOK - len(requests), left)
+        except LapsError as error:
+            # What follows observed hours does not wait for a night whose recordings cannot be read.
+            asked, said = [], f"night of {night.plan.day}: {error}"
         requests += asked
         notes.append(said)
     if requests:

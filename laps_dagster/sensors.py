@@ -143,16 +143,20 @@ def _result(said: str, cursor: dict[str, object]) -> dg.SensorResult:
 
 
 def _not_copied(context: dg.SensorEvaluationContext, files: Store, fresh: Counter[str]) -> dict[str, int]:
-    """How many files of each camera came since its part of the register was copied, which is done where it is many."""
+    """How many files of each camera came since its part of the register was copied, which is done where it is many.
+
+    One camera in a tick: recorders that begin their files together come to so many together.
+    """
     from resources.compaction import BEHIND, compact_register
 
-    for camera in [camera for camera, count in fresh.items() if count > BEHIND]:
-        try:
-            compact_register(files, camera, at_most=_FILES_A_COPY)
-        except LapsError as error:
-            # Reading the register takes longer until the night copies it; nothing else depends on it.
-            context.log.warning(f"the register of {camera} is not copied: {error}")
-        del fresh[camera]
+    for camera, count in fresh.most_common(1):
+        if count > BEHIND:
+            del fresh[camera]
+            try:
+                compact_register(files, camera, at_most=_FILES_A_COPY)
+            except LapsError as error:
+                # Reading the register takes longer until the night copies it; nothing else depends on it.
+                context.log.warning(f"the register of {camera} is not copied: {error}")
     return dict(fresh)
 
 

@@ -273,7 +273,11 @@ def _ahead(
 
 
 def _remove_unnamed(store: Store) -> int:
-    """Remove data files that no manifest has named for a day; returns how many."""
+    """Remove data files that no manifest has named for a day; returns how many.
+
+    None has where the manifest is a day old, or, as that of a register that grows is written every night, where another
+    data file took the place a day ago.
+    """
     before = time.time() - KEPT_S
     files: dict[str, list[str]] = defaultdict(list)
     for path in store.files(FOLDER, ".parquet"):
@@ -287,11 +291,13 @@ def _remove_unnamed(store: Store) -> int:
     for folder, paths in files.items():
         manifest, manifest_at = manifests.get(folder), written.get(f"{folder}/{MANIFEST}")
         # What cannot be read may be the manifest of a later version of this program.
-        if manifest_at is not None and (manifest is None or manifest_at >= before):
+        if manifest_at is not None and manifest is None:
             continue
+        latest = max((written[path] for path in paths if written.get(path, before) < before), default=before)
+        unnamed_since = before if manifest_at is None or manifest_at < before else latest
         for path in paths:
             named = manifest is not None and path == f"{folder}/{manifest.file}"
-            if not named and written.get(path, before) < before:
+            if not named and written.get(path, before) < unnamed_since:
                 store.delete(path)
                 count += 1
     return count

@@ -6,7 +6,8 @@ of different models would mix is never judged by time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from laps.timegrid import NS_PER_S, CameraHour, from_datetime, hours_between
 from resources.recordings import Recordings
@@ -62,6 +63,13 @@ class Freshness:
 def touched_hours(camera: str, start_ns: int, stop_ns: int) -> Iterator[CameraHour]:
     """The hours that are made from a recording: those that it covers, and one whose pre-roll it may fill."""
     return hours_between(camera, start_ns, max(stop_ns, start_ns + 1) + _PREROLL_NS)
+
+
+def touches(row: Mapping[str, Any], hour: CameraHour) -> bool:
+    """Whether an hour is made from a recording, by its row in the register."""
+    if row["status"] not in ("ok", "superseded"):
+        return False
+    return hour in touched_hours(row["camera"], from_datetime(row["start_time"]), from_datetime(row["end_time"]))
 
 
 def registrations(recordings: Recordings, cameras: Iterable[str]) -> dict[CameraHour, list[str]]:

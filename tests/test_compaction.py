@@ -306,6 +306,22 @@ def test_what_a_killed_compaction_left_is_removed_after_a_day(store: Store) -> N
     assert same_as_without(store)
 
 
+def test_copies_that_are_written_every_day_do_not_pile_up(store: Store) -> None:
+    """A file goes when the one that took its place is a day old, though the manifest is always young."""
+    filled(store)
+    days = 4
+    for _ in range(days):
+        compact(store, CURRENT, everything=True)
+        for path in data_files(store):
+            aged = store.modified(path)[path] - 1.2 * compaction.KEPT_S
+            os.utime(store.full_path(path), (aged, aged))
+    compact(store, CURRENT, everything=True)
+    needed = {path.rpartition("/")[0] for path in data_files(store)}
+    # The one in use, and the one whose place it has just taken.
+    assert len(data_files(store)) == 2 * len(needed)
+    assert same_as_without(store)
+
+
 def test_a_query_that_is_running_keeps_its_files(store: Store) -> None:
     filled(store)
     compact(store, CURRENT)

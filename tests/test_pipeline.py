@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -480,6 +481,41 @@ def test_other_regions_to_ignore_make_codes_out_of_date_and_no_tracks(processed:
     finally:
         store.delete(Cameras(store).path("cam1"))
         store.write_bytes(path, content)
+
+
+@pytest.mark.parametrize(
+    ("job", "asset", "regions", "said"),
+    [
+        ("encode", "latent_stream", "ignore_regions", "ignored_regions"),
+        ("cut", "clips", "blur_regions", "blurred_regions"),
+    ],
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_regions_that_are_set_while_an_hour_is_made_count(
+    processed: Backfill, store: Store, monkeypatch: pytest.MonkeyPatch, job: str, asset: str, regions: str, said: str,
+    before: bool,
+) -> None:  # fmt: skip
+    """They are set just before the hour is published, or just after."""
+    lower_half = (0.0, 0.5, 1.0, 1.0)
+    seen: list[str] = []
+
+    class Changing(Cameras):
+        def read(self, camera: str) -> Camera:
+            seen.append(camera)
+            is_set = len(seen) > (1 if before else 2)
+            return replace(super().read(camera), **({regions: (lower_half,)} if is_set else {}))
+
+    hour = f"02|{FIRST}"
+    monkeypatch.setattr("assets.retries.FIRST_WAIT_S", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module(f"assets.{asset}"), "Cameras", Changing)
+        outcome = execute(Task(job, hour))
+    try:
+        assert outcome.ok, outcome.error
+        assert outcome.metadata[asset][said] == [list(lower_half)]
+        assert len(seen) == (5 if before else 6), "seen to change once, and found steady by the second attempt"
+    finally:
+        assert execute(Task(job, hour)).ok
 
 
 def test_there_is_no_footage_to_select_in_an_empty_range(processed: Backfill, store: Store) -> None:

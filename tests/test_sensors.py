@@ -15,7 +15,7 @@ import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from assets.partitions import camera_hours
-from laps.errors import InputError
+from laps.errors import InputError, StoreError
 from laps.tables import Table
 from laps.timegrid import HOUR_NS, CameraHour, parse_utc
 from laps_dagster import nights, settings
@@ -536,6 +536,44 @@ def test_a_night_makes_what_others_have_failed_to(instance: dg.DagsterInstance, 
     assert all(found.tags[NIGHT] == night for found in instance.get_runs(dg.RunsFilter(statuses=[WAITING])))
     end(instance, "segment", ok=False)
     assert followed.tick() == ["publish"]
+
+
+def test_a_night_waits_for_a_run_of_others_that_dagster_will_try_again(
+    instance: dg.DagsterInstance, followed: Daemon
+) -> None:
+    land("cam1/20260105T051000Z.mp4")
+    list(Recordings(Store()).scan())
+    write(OBSERVE, key(6))
+    write(SEGMENT, key(6))
+    died = run(instance, "observe", key(5), WAITING, {THEN: "segment"})
+    plan(instance)
+    end(instance, "observe", key(5), ok=False)
+    instance.add_run_tags(died.run_id, {"dagster/will_retry": "true"})
+    assert followed.tick() == []
+    assert "1 hours are being made by other runs" in followed.said
+    instance.add_run_tags(died.run_id, {"dagster/auto_retry_run_id": "another"})
+    assert followed.tick() == at(5), "the other has failed for good"
+
+
+def test_a_night_whose_recordings_cannot_be_read_holds_up_nothing_else(
+    instance: dg.DagsterInstance, followed: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land("cam1/20260105T051000Z.mp4")
+    list(Recordings(Store()).scan())
+    write(OBSERVE, key(6))
+    write(SEGMENT, key(6))
+    run(instance, "observe", key(5), WAITING)
+    plan(instance)
+    end(instance, "observe", key(5), ok=False)
+
+    def damaged(*_: object) -> None:
+        raise StoreError("is damaged", where="recordings/a.parquet")
+
+    monkeypatch.setattr("laps_dagster.nightly.registrations", damaged)
+    observed(instance, key(10))
+    assert followed.tick() == at(10, job="segment")
+    assert followed.tick() == []
+    assert "recordings/a.parquet: is damaged" in followed.said
 
 
 def test_a_night_ends_even_when_a_run_does_not(

@@ -64,7 +64,10 @@ def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landin
         if not said:
             click.echo(f"nothing to register in {recordings.landing}: put videos into <camera>/ folders there")
     for one in sorted(cameras):
-        compact_register(store, one)
+        try:
+            compact_register(store, one)
+        except LapsError as error:
+            click.echo(f"the register of {one} could not be copied, reading it takes longer: {error}", err=True)
     if quarantined := said["quarantined"]:
         click.echo(
             f"{quarantined} of {said.total()} files quarantined: registered with the reason and not used "
