@@ -93,7 +93,7 @@ def test_ray_without_its_packages_says_what_to_install(tmp_path: Path, monkeypat
     ray_home(tmp_path, storage=None)
     monkeypatch.setitem(sys.modules, "dagster_ray", None)
     monkeypatch.delitem(sys.modules, "laps_dagster.ray_launcher", raising=False)
-    with open_instance() as instance, pytest.raises(InputError, match=r"pip install 'laps-dagster\[ray\]'"):
+    with open_instance() as instance, pytest.raises(InputError, match=r"pip install '\.\[postgres,ray\]'"):
         assert instance.run_launcher
 
 
