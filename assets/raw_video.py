@@ -18,7 +18,7 @@ from laps.tables import RAW_VIDEO
 from laps.timegrid import NS_PER_S, CameraHour, format_utc, from_datetime, now_ns
 from resources.configured import RecordingsResource, StoreResource
 from resources.forgotten import ForgottenTimes
-from resources.freshness import touches
+from resources.freshness import hours_from
 from resources.publishing import publish
 from resources.recordings import Recordings, open_uri
 from resources.settings import store_grid
@@ -43,7 +43,7 @@ def raw_video(
         "its recordings",
         hour,
         # Those of the next hour arrive while this one is made.
-        counts=lambda rows: [row for row in rows if touches(row, hour)],
+        counts=lambda rows: [row for row in rows if hour in hours_from(hour.camera, row)],
     )
     # The part of a running hour that has not happened yet is no gap: it is not known.
     present_ns = now_ns()

@@ -43,16 +43,16 @@ def runs_of(instance: dg.DagsterInstance, removed: Iterable[CameraHour], written
     """
     import dagster as dg
 
+    from laps_dagster.hour_runs import UNFINISHED
+
     ended = [
         run.run_id
         for hour in removed
         for run in instance.get_runs(dg.RunsFilter(tags={PARTITION: hour.key}))
         if run.is_finished
     ]
-    over = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-    unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in over])
     under_way = []
-    for run in instance.get_runs(unfinished):
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
         partition = run.tags.get(PARTITION, "")
         hour = _hour(partition)
         # A run of no hour, as a publication or an export, reads whatever hours there are.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,17 @@ def open_instance() -> dg.DagsterInstance:
 
     ensure_home()
     return dagster.DagsterInstance.get()
+
+
+@contextmanager
+def existing_instance() -> Iterator[dg.DagsterInstance | None]:
+    """The instance of ``DAGSTER_HOME`` where there is one, else None: none is made."""
+    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).expanduser()
+    if not (home / "dagster.yaml").exists():
+        yield None
+        return
+    with open_instance() as instance:
+        yield instance
 
 
 def records_error(error: BaseException) -> LapsError | None:

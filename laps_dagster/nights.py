@@ -78,9 +78,13 @@ class OpenNight:
             look: what others have left of the hours that they were making.
         """
         asked = {(run.job_name, hour_of(run)) for run in self.runs if run.job_name in (observe.name, segment.name)}
-        due = [one for one in _by_stage(self.plan) if one not in asked]
-        if due:
-            return [self._hour_run(job, hour) for job, hour in due[: max(0, at_most)]], ""
+
+        def still_to_ask(hours: Plan | Left) -> list[tuple[str, CameraHour]]:
+            stages = ((observe.name, hours.observe), (segment.name, hours.segment))
+            return [(job, hour) for job, some in stages for hour in some if (job, hour) not in asked]
+
+        if due := still_to_ask(self.plan):
+            return self._hour_runs(due[: max(0, at_most)]), ""
         under_way = [run for run in self.runs if not is_over(run)]
         following = follower.of_night(self.run_id)
         if (under_way or following) and self.age_s < LONGEST_NIGHT_S:
@@ -90,9 +94,8 @@ class OpenNight:
             left = look(self.plan.others)
             if left.under_way:
                 return [], f"night of {self.plan.day}: {len(left.under_way)} hours are being made by other runs"
-            due = [one for one in _by_stage(left) if one not in asked]
-            if due:
-                return [self._hour_run(job, hour) for job, hour in due[: max(0, at_most)]], ""
+            if due := still_to_ask(left):
+                return self._hour_runs(due[: max(0, at_most)]), ""
         for job in CLOSING_JOBS:
             made = [run for run in self.runs if run.job_name == job.name]
             if not made:
@@ -105,6 +108,9 @@ class OpenNight:
     def _tags(self) -> dict[str, str]:
         return {NIGHT: self.run_id, "laps/day": self.plan.day}
 
+    def _hour_runs(self, due: list[tuple[str, CameraHour]]) -> list[dg.RunRequest]:
+        return [self._hour_run(job, hour) for job, hour in due]
+
     def _hour_run(self, job: str, hour: CameraHour) -> dg.RunRequest:
         then = {THEN: segment.name} if job == observe.name else {}
         return dg.RunRequest(
@@ -113,10 +119,6 @@ class OpenNight:
             partition_key=multi_partition_key(hour),
             tags={**self._tags, **then},
         )
-
-
-def _by_stage(hours: Plan | Left) -> list[tuple[str, CameraHour]]:
-    return [(observe.name, hour) for hour in hours.observe] + [(segment.name, hour) for hour in hours.segment]
 
 
 def open_nights(instance: dg.DagsterInstance, job: str) -> list[OpenNight]:

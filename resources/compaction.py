@@ -10,7 +10,6 @@ camera. Their copy is not divided into months, so it is made from the one before
 
 from __future__ import annotations
 
-import io
 import time
 import uuid
 from collections import defaultdict, deque
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from laps.compaction import COPIES, FOLDER, SOURCE, Copy, CopyWriter, copied_rows
-from laps.errors import DamagedFileError, LapsError, NotProcessedError
+from laps.errors import DamagedFileError, NotProcessedError
 from laps.local_time import functions_sql
 from laps.tables import CAMERAS, RECORDINGS
 from resources.cameras import Cameras
@@ -37,6 +36,7 @@ from resources.copies import (
     models_of,
     read_manifest,
     read_manifests,
+    rows_of_copy,
     source_marks,
 )
 from resources.models import Release
@@ -215,19 +215,13 @@ def _carried(store: Store, work: _Work, before: Manifest | None) -> tuple[dict[s
 
     None for all other tables, whose copies have months, and where there is no copy that can be read.
     """
-    import pyarrow as pa
     import pyarrow.dataset as ds
-    import pyarrow.parquet as pq
 
     if work.copy.tables != (RECORDINGS,) or before is None or before.version != work.copy.version:
         return None
     same = {source: marks for source, marks in before.sources.items() if work.sources.get(source) == marks}
-    try:
-        content = io.BytesIO(store.read_bytes(f"{work.folder}/{before.file}"))
-        rows = pq.read_table(content, filters=ds.field(SOURCE.name).isin(list(same)))
-        return same, pa.Table.from_arrays(rows.columns, schema=work.copy.schema())
-    except (LapsError, pa.ArrowException, OSError):  # whatever is wrong with it, the record is there
-        return None
+    rows = rows_of_copy(store, work.folder, before, work.copy.schema(), ds.field(SOURCE.name).isin(list(same)))
+    return None if rows is None else (same, rows)
 
 
 def _rows_of(store: Store, work: _Work) -> Iterator[tuple[str, pa.Table | str]]:

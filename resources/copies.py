@@ -13,6 +13,7 @@ taken before the rows were read, so rows that changed in between have a mark tha
 
 from __future__ import annotations
 
+import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -22,11 +23,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from laps.compaction import COPIES, FOLDER, Copy, folders_of
-from laps.errors import NotProcessedError
+from laps.errors import LapsError, NotProcessedError
 from laps.tables import CAMERAS, TABLES
 from resources.store import PART, Store
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     from laps.catalog import CopyPart
 
 MANIFEST = "manifest.json"
@@ -181,6 +185,21 @@ def local_time_by(copy: Copy, group: str, record: Record) -> str:
         return ""
     path = f"{CAMERAS.name}/camera={folders_of(group)['camera']}/{PART}"
     return f"{record[CAMERAS.name].get(path)}, time zones of DuckDB {version('duckdb')}"
+
+
+def rows_of_copy(
+    store: Store, folder: str, manifest: Manifest, schema: pa.Schema, chosen: pc.Expression | None
+) -> pa.Table | None:
+    """The chosen rows of a copy; None where its data file cannot be read: whatever is wrong, the record is there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = io.BytesIO(store.read_bytes(f"{folder}/{manifest.file}"))
+        rows = pq.read_table(content, columns=schema.names, filters=chosen)
+        return pa.Table.from_arrays(rows.columns, schema=schema)
+    except (LapsError, pa.ArrowException, OSError):
+        return None
 
 
 def holding(copy: Copy, model: str | None, manifests: Mapping[str, Manifest], store: Store, record: Record) -> Holding:

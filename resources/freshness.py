@@ -65,11 +65,10 @@ def touched_hours(camera: str, start_ns: int, stop_ns: int) -> Iterator[CameraHo
     return hours_between(camera, start_ns, max(stop_ns, start_ns + 1) + _PREROLL_NS)
 
 
-def touches(row: Mapping[str, Any], hour: CameraHour) -> bool:
-    """Whether an hour is made from a recording, by its row in the register."""
-    if row["status"] not in ("ok", "superseded"):
-        return False
-    return hour in touched_hours(row["camera"], from_datetime(row["start_time"]), from_datetime(row["end_time"]))
+def hours_from(camera: str, row: Mapping[str, Any]) -> Iterator[CameraHour]:
+    """The hours that are made from a recording, by its row in the register; also those that it was taken away from."""
+    if row["status"] in ("ok", "superseded"):
+        yield from touched_hours(camera, from_datetime(row["start_time"]), from_datetime(row["end_time"]))
 
 
 def registrations(recordings: Recordings, cameras: Iterable[str]) -> dict[CameraHour, list[str]]:
@@ -77,11 +76,7 @@ def registrations(recordings: Recordings, cameras: Iterable[str]) -> dict[Camera
     touching: dict[CameraHour, list[str]] = {}
     for camera in cameras:
         for row in recordings.of_camera(camera, columns=["recording_id"]):
-            # Hours that a recording was taken away from are out of date as well.
-            if row["status"] not in ("ok", "superseded"):
-                continue
-            start, stop = from_datetime(row["start_time"]), from_datetime(row["end_time"])
             path = recordings.row_path(camera, row["recording_id"])
-            for hour in touched_hours(camera, start, stop):
+            for hour in hours_from(camera, row):
                 touching.setdefault(hour, []).append(path)
     return touching

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
@@ -52,21 +52,28 @@ def same_hour_shares(store: Store, hour: CameraHour) -> tuple[list[float], list[
     """
     filmed = set(store.folders(f"{RAW_VIDEO.name}/camera={hour.camera}"))
 
-    def shares(days: Sequence[int]) -> list[float]:
-        return [
-            footage_share(store, one) if store.has_partition(RAW_VIDEO, one) else 0.0
-            for one in same_hour_earlier(store, hour, days)
-            if f"date={one.date}" in filmed
-        ]
+    lately, weekly = range(1, HISTORY_DAYS + 1), [7 * week for week in range(1, _WEEKS + 1)]
+    days = sorted({*lately, *weekly})
+    shares = {
+        day: footage_share(store, one) if store.has_partition(RAW_VIDEO, one) else 0.0
+        for day, one in zip(days, same_hour_earlier(store, hour, days), strict=True)
+        if f"date={one.date}" in filmed
+    }
+    of_days, of_weeks = ([shares[day] for day in some if day in shares] for some in (lately, weekly))
+    return of_days, of_weeks
 
-    return shares(range(1, HISTORY_DAYS + 1)), shares([7 * week for week in range(1, _WEEKS + 1)])
 
-
-def earlier_hours(store: Store, hour: CameraHour, release: str) -> list[CameraHour]:
+def earlier_hours(store: Store, hour: CameraHour, release: str, same_hour: Collection[CameraHour]) -> list[CameraHour]:
     """Hours of the last two weeks that were cut in a release, the latest last.
 
     Those of the same local hour, and others drawn from all of the time. Drawn by the hour's name, so that the same hour
     is judged by the same ones; every n-th would be the same few hours of each day.
+
+    Args:
+        store: the store.
+        hour: the hour that is judged.
+        release: the release.
+        same_hour: :func:`same_hour_earlier` of these days.
     """
     folder = f"{store.table_path(SEGMENTS, release)}/camera={hour.camera}"
     days = [CameraHour(hour.camera, hour.hour_ns - day * _DAY_NS).date for day in range(HISTORY_DAYS, -1, -1)]
@@ -78,7 +85,7 @@ def earlier_hours(store: Store, hour: CameraHour, release: str) -> list[CameraHo
         for name in store.folders(f"{folder}/date={date}")
         if (one := CameraHour.parse(f"{hour.camera}|{date}-{name.removeprefix('hour=')}:00")) < hour
     ]
-    same = set(same_hour_earlier(store, hour, range(1, HISTORY_DAYS + 1))) & set(found)
+    same = set(same_hour) & set(found)
     others = [one for one in found if one not in same]
     drawn = random.Random(hour.key).sample(others, min(len(others), HISTORY_HOURS - len(same)))
     return sorted([*same, *drawn])
@@ -98,10 +105,10 @@ def usual_rates(
     Hours with hardly any codes are left out.
     """
     rates: dict[CameraHour, float] = {}
-    for one in earlier_hours(store, hour, release):
+    same = set(same_hour_earlier(store, hour, range(1, HISTORY_DAYS + 1)))
+    for one in earlier_hours(store, hour, release, same):
         if store.has_partition(LATENT_STREAM, one, tokenizer) and store.has_partition(SEGMENTS, one, release):
             count, minutes = rate_of(store, one, release, tokenizer, grid)
             if minutes >= LEAST_MINUTES:
                 rates[one] = count / minutes
-    same = set(same_hour_earlier(store, hour, range(1, HISTORY_DAYS + 1)))
     return list(rates.values()), [rate for one, rate in rates.items() if one in same]

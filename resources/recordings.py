@@ -10,7 +10,6 @@ A year of short files is tens of thousands of rows for a camera. They are read f
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from laps.errors import InputError, LapsError, MediaError, NotProcessedError, St
 from laps.tables import RECORDINGS
 from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
 from resources.apart import APART
-from resources.copies import MANIFEST, copy_folder, read_manifest
+from resources.copies import MANIFEST, copy_folder, read_manifest, rows_of_copy
 from resources.settings import SETTINGS, first_hour_ns
 from resources.store import Store, file_system, reason, rows_table, store_root
 from resources.urls import refuse_credentials
@@ -297,9 +296,7 @@ class Recordings:
 
         A copy that is not there, or cannot be read, costs time only: it holds none.
         """
-        import pyarrow as pa
         import pyarrow.dataset as ds
-        import pyarrow.parquet as pq
 
         none: tuple[set[str], pa.Table] = set(), wanted.empty_table()
         copy = COPIES[RECORDINGS.name]
@@ -312,12 +309,8 @@ class Recordings:
         if gone := manifest.sources.keys() - held:
             still = ~ds.field(SOURCE.name).isin(sorted(gone))
             chosen = still if chosen is None else still & chosen
-        try:
-            content = io.BytesIO(self.store.read_bytes(f"{folder}/{manifest.file}"))
-            rows = pq.read_table(content, columns=wanted.names, filters=chosen)
-            return {f"{table}{source}" for source in held}, pa.Table.from_arrays(rows.columns, schema=wanted)
-        except (LapsError, pa.ArrowException, OSError):
-            return none
+        rows = rows_of_copy(self.store, folder, manifest, wanted, chosen)
+        return none if rows is None else ({f"{table}{source}" for source in held}, rows)
 
     def _read_rows(self, paths: Sequence[str], wanted: list[str], chosen: Any) -> pa.Table:
         """The chosen rows of some of the register's files."""

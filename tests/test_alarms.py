@@ -9,11 +9,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.remote_origin import (  # not public
-    RegisteredCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
-)
 from dagster._core.utils import make_new_run_id  # not public
 
 from laps.errors import AlarmError, InputError, StoreError
@@ -22,6 +17,7 @@ from laps_dagster.alarms import FIRST_PAUSE_S, FIRST_RETRY_S, LONGEST_PAUSE_S, T
 from laps_dagster.doctor import _alarms
 from resources.alarms import Email, Message, Webhook, channels
 from tests.conftest import Laps
+from tests.origins import origin_of
 from tests.receivers import MailReceiver, WebhookReceiver, serving
 
 HOURS = [f"cam1|2026-01-05-{hour:02}:00" for hour in range(24)]
@@ -318,13 +314,12 @@ def test_a_receiver_that_is_away_misses_nothing_and_holds_up_no_other(
 
 def launched(instance: dg.DagsterInstance, will_retry: str) -> None:
     """A run that the daemon started, and that failed."""
-    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("laps"), "repository")
     made = dg.DagsterRun(
         "observe",
         make_new_run_id(),
         status=dg.DagsterRunStatus.FAILURE,
         tags={"dagster/will_retry": will_retry},
-        remote_job_origin=RemoteJobOrigin(repository, "observe"),
+        remote_job_origin=origin_of("observe"),
     )
     instance.add_run(made)
 

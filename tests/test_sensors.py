@@ -12,7 +12,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from assets.partitions import camera_hours
 from laps.errors import InputError, StoreError
@@ -30,6 +29,7 @@ from resources.models import CURRENT, TOKENIZER, ModelRegistry
 from resources.recordings import Recordings
 from resources.settings import store_settings
 from resources.store import Store, rows_table
+from tests.origins import origin_of
 from tests.videos import write_video
 
 DAY = "2026-01-05"
@@ -140,9 +140,8 @@ def run(
 ) -> dg.DagsterRun:
     partition = {} if hour is None else {"dagster/partition": str(hour)}
     # As the daemon makes them: it tries such runs again.
-    origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "definitions"), job)
     made = dg.DagsterRun(
-        job, str(uuid.uuid4()), tags={**partition, **(tags or {})}, status=status, remote_job_origin=origin
+        job, str(uuid.uuid4()), tags={**partition, **(tags or {})}, status=status, remote_job_origin=origin_of(job)
     )
     return instance.add_run(made)
 
@@ -495,11 +494,16 @@ def test_a_night_leaves_alone_what_is_being_observed(instance: dg.DagsterInstanc
     assert followed.tick() == at(6)
 
 
-def test_a_night_waits_for_what_others_are_making(instance: dg.DagsterInstance, followed: Daemon) -> None:
+def film_hour_five() -> None:
+    """Footage at five, which is still to be made; the hour that closes it is there."""
     land("cam1/20260105T051000Z.mp4")
     list(Recordings(Store()).scan())
     write(OBSERVE, key(6))
     write(SEGMENT, key(6))
+
+
+def test_a_night_waits_for_what_others_are_making(instance: dg.DagsterInstance, followed: Daemon) -> None:
+    film_hour_five()
     under_way = run(instance, "observe", key(5), STARTED, {THEN: "segment"})
     plan(instance)
     assert followed.tick() == []
@@ -516,10 +520,7 @@ def test_a_night_waits_for_what_others_are_making(instance: dg.DagsterInstance, 
 
 @pytest.mark.parametrize("failing", ["observe", "segment"])
 def test_a_night_makes_what_others_have_failed_to(instance: dg.DagsterInstance, followed: Daemon, failing: str) -> None:
-    land("cam1/20260105T051000Z.mp4")
-    list(Recordings(Store()).scan())
-    write(OBSERVE, key(6))
-    write(SEGMENT, key(6))
+    film_hour_five()
     run(instance, "observe", key(5), WAITING, {THEN: "segment"} if failing == "segment" else {})
     night = plan(instance)
     assert followed.tick() == []
@@ -541,10 +542,7 @@ def test_a_night_makes_what_others_have_failed_to(instance: dg.DagsterInstance, 
 def test_a_night_waits_for_a_run_of_others_that_dagster_will_try_again(
     instance: dg.DagsterInstance, followed: Daemon
 ) -> None:
-    land("cam1/20260105T051000Z.mp4")
-    list(Recordings(Store()).scan())
-    write(OBSERVE, key(6))
-    write(SEGMENT, key(6))
+    film_hour_five()
     died = run(instance, "observe", key(5), WAITING, {THEN: "segment"})
     plan(instance)
     end(instance, "observe", key(5), ok=False)
@@ -558,10 +556,7 @@ def test_a_night_waits_for_a_run_of_others_that_dagster_will_try_again(
 def test_a_night_whose_recordings_cannot_be_read_holds_up_nothing_else(
     instance: dg.DagsterInstance, followed: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    land("cam1/20260105T051000Z.mp4")
-    list(Recordings(Store()).scan())
-    write(OBSERVE, key(6))
-    write(SEGMENT, key(6))
+    film_hour_five()
     run(instance, "observe", key(5), WAITING)
     plan(instance)
     end(instance, "observe", key(5), ok=False)

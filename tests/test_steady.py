@@ -57,26 +57,14 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, change: A
     return calls
 
 
-def test_a_recording_that_is_registered_while_its_hour_is_described_is_used(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("module", "name"), [("laps.recordings", "describe_hour"), ("assets.raw_video", "publish")])
+def test_a_recording_that_is_registered_while_its_hour_is_described_or_published_is_used(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str
 ) -> None:
     late = tmp_path / "b_20260105T090100Z.mp4"
     calls = meanwhile(
-        monkeypatch, laps.recordings, "describe_hour", lambda: Recordings(store).register(str(late), HOUR.camera)
+        monkeypatch, import_module(module), name, lambda: Recordings(store).register(str(late), HOUR.camera)
     )
-    outcome = execute(Task("track", HOUR.key))
-    assert outcome.ok, outcome.error
-    assert len(calls) == 2
-    used = [row["uri"] for row in store.read_partition(tables.RAW_VIDEO, HOUR).to_pylist() if row["used"]]
-    assert str(late) in used
-
-
-def test_a_recording_that_is_registered_as_its_hour_is_published_is_used(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    late = tmp_path / "b_20260105T090100Z.mp4"
-    module = import_module("assets.raw_video")
-    calls = meanwhile(monkeypatch, module, "publish", lambda: Recordings(store).register(str(late), HOUR.camera))
     outcome = execute(Task("track", HOUR.key))
     assert outcome.ok, outcome.error
     assert len(calls) == 2

@@ -251,7 +251,7 @@ def test_the_usual_rate_is_that_of_earlier_hours_only(store: Store) -> None:
     cut(store, earlier(1).previous, 45, 3.0)
     cut(store, HOUR.previous, 3, 0.2)  # hardly any codes
     cut(store, HOUR.next, 3, 3.0)
-    assert earlier_hours(store, HOUR, "r1") == [
+    assert earlier_hours(store, HOUR, "r1", same_hour_earlier(store, HOUR, range(1, 15))) == [
         earlier(13),
         earlier(2),
         earlier(1).previous,
@@ -283,7 +283,7 @@ def test_the_same_hour_of_earlier_days_is_always_among_the_history(store: Store)
             one = CameraHour.parse(f"cam1|{earlier(days).date}-{hour:02}:00")
             if one < HOUR:
                 store.write_partition(SEGMENTS, one, rows_table(SEGMENTS, []), "r1")
-    found = earlier_hours(store, HOUR, "r1")
+    found = earlier_hours(store, HOUR, "r1", same_hour_earlier(store, HOUR, range(1, 15)))
     assert {earlier(days) for days in range(1, 15)} <= set(found)
     assert len({one.hour for one in found}) > 5
 
@@ -293,6 +293,6 @@ def test_history_is_spread_evenly_and_bounded(store: Store) -> None:
         for hour in range(6, 16):
             one = CameraHour.parse(f"cam1|{earlier(days).date}-{hour:02}:00")
             store.write_partition(SEGMENTS, one, rows_table(SEGMENTS, []), "r1")
-    found = earlier_hours(store, HOUR, "r1")
+    found = earlier_hours(store, HOUR, "r1", same_hour_earlier(store, HOUR, range(1, 15)))
     assert len(found) == vitals.HISTORY_HOURS and found == sorted(set(found))
     assert len({one.date for one in found}) == 10 and len({one.hour for one in found}) > 4

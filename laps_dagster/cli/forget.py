@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -15,8 +12,6 @@ from laps.timegrid import parse_utc
 from laps_dagster.cli.places import existing_store
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
     from resources.forget import Plan
 
 _NAMED = 10
@@ -39,13 +34,14 @@ def forget(camera: str, start: str, stop: str, reason: str | None, dry_run: bool
     """
     from laps.forgotten import Forgotten
     from laps_dagster.forgetting import Runs, delete_runs, runs_of
+    from laps_dagster.instance import existing_instance
     from laps_dagster.processes import fail_lost_runs
     from resources.forget import plan, remove
 
     store = existing_store()
     time = Forgotten(camera, parse_utc(start), parse_utc(stop), reason or None)
     planned = plan(store, time)
-    with _instance() as instance:
+    with existing_instance() as instance:
         runs = Runs([], [])
         if instance is not None:
             if not dry_run:
@@ -114,16 +110,3 @@ def _echo_plan(planned: Plan, runs: int) -> None:
         "not known here: copies of data sets, reports and query results outside of the store (checksums on a data "
         "set's card tell its files), other stores, backups. Models stay: they hold weights and thresholds, no pictures."
     )
-
-
-@contextlib.contextmanager
-def _instance() -> Iterator[DagsterInstance | None]:
-    """The Dagster instance, where there is one: none is made."""
-    from laps_dagster.instance import DEFAULT_HOME, open_instance
-
-    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).expanduser()
-    if (home / "dagster.yaml").exists():
-        with open_instance() as instance:
-            yield instance
-    else:
-        yield None

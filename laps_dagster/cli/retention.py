@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -79,12 +77,9 @@ def apply_(dry_run: bool) -> None:
 
 def _remove_logs(dry_run: bool) -> RemovedLogs | None:
     """Logs of old runs, where there is a Dagster instance: none is made."""
-    from laps_dagster.instance import DEFAULT_HOME, open_instance
+    from laps_dagster.instance import existing_instance
     from laps_dagster.run_logs import remove_logs
     from laps_dagster.settings import keep_runs_days
 
-    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).expanduser()
-    if not (home / "dagster.yaml").exists():
-        return None
-    with open_instance() as instance:
-        return remove_logs(instance, keep_runs_days(), dry_run=dry_run)
+    with existing_instance() as instance:
+        return None if instance is None else remove_logs(instance, keep_runs_days(), dry_run=dry_run)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -88,14 +86,12 @@ def status(
 def _add_runs(states: list[HourState]) -> None:
     """What the runs say, where there is a Dagster instance: none is made."""
     from laps_dagster.coverage import add_runs
-    from laps_dagster.instance import DEFAULT_HOME, open_instance, records_error
+    from laps_dagster.instance import existing_instance, records_error
 
-    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).expanduser()
-    if not (home / "dagster.yaml").exists():
-        return
     try:
-        with open_instance() as instance:
-            add_runs(instance, states)
+        with existing_instance() as instance:
+            if instance is not None:
+                add_runs(instance, states)
     except Exception as error:
         # The tables say most of it, and somebody may look because a disk is full.
         said = records_error(error)
