@@ -5,6 +5,7 @@ Read from packet timestamps, without decoding a picture and without copying the 
 `forgotten` (`laps forget`), each with its reason; only ranges with `used = true` are read further on.
 """
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +15,19 @@ from assets.partitions import camera_hour, camera_hours
 from assets.retries import Steady, tried_again
 from assets.specs import OBSERVE, describe
 from laps.errors import InputError, MediaError, NotProcessedError
+from laps.forgotten import outside
 from laps.tables import RAW_VIDEO
 from laps.timegrid import NS_PER_S, CameraHour, format_utc, from_datetime, now_ns
 from resources.configured import RecordingsResource, StoreResource
 from resources.forgotten import ForgottenTimes
 from resources.freshness import hours_from
 from resources.publishing import publish
-from resources.recordings import Recordings, open_uri
+from resources.recordings import Recordings, by_person, open_uri
 from resources.settings import store_grid
 from resources.store import Store, rows_table
+
+# Two copies of a file need not end at the same nanosecond.
+_SLACK_NS = NS_PER_S // 10
 
 
 @dg.asset(
@@ -57,7 +62,7 @@ def raw_video(
         until_ns=min(hour.stop_ns, present_ns),
         forgotten=ForgottenTimes(files).of_camera(hour.camera),
     )
-    _refuse_lost_footage(files, hour, rows)
+    _refuse_lost_footage(files, hour, rows, registered.value)
     # Describing the hour takes a while on S3, and recordings go on arriving.
     registered.check()
     publish(files, RAW_VIDEO, hour, rows_table(RAW_VIDEO, rows))
@@ -101,19 +106,38 @@ def _recordings_around(register: Recordings, hour: CameraHour) -> Callable[[], l
     return read
 
 
-def _refuse_lost_footage(files: Store, hour: CameraHour, rows: list[dict[str, Any]]) -> None:
-    """Stop when a recording that this hour used before cannot be read any more: good results would be emptied."""
+def _span_ns(row: dict[str, Any]) -> tuple[int, int]:
+    return from_datetime(row["start_time"]), from_datetime(row["end_time"])
+
+
+def _refuse_lost_footage(
+    files: Store, hour: CameraHour, rows: list[dict[str, Any]], registered: list[dict[str, Any]]
+) -> None:
+    """Stop when a recording that this hour used before cannot be read any more: good results would be emptied.
+
+    Its time may be shown by another file by now, as when it was moved or renamed, or one of two copies removed: then
+    nothing is lost. Neither is what a person quarantined: who did it wants the hour without it.
+    """
     try:
-        known = files.read_partition(RAW_VIDEO, hour, columns=["used", "recording_id"]).to_pylist()
+        columns = ["used", "recording_id", "start_time", "end_time"]
+        known = files.read_partition(RAW_VIDEO, hour, columns=columns).to_pylist()
     except NotProcessedError:
         return
-    used_before = {row["recording_id"] for row in known if row["used"]}
+    shown = [_span_ns(row) for row in rows if row["used"]]
+    lost = {
+        row["recording_id"]
+        for row in known
+        if row["used"] and any(stop_ns - start_ns > _SLACK_NS for start_ns, stop_ns in outside(_span_ns(row), shown))
+    }
     used_now = {row["recording_id"] for row in rows if row["used"]}
+    set_aside = {row["recording_id"] for row in registered if by_person(row)}
     for row in rows:
-        if row["status"] == "corrupt" and row["recording_id"] in used_before - used_now:
+        if row["status"] == "corrupt" and row["recording_id"] in lost - used_now - set_aside:
             raise MediaError(
                 f"a recording that this hour was made from cannot be read any more ({row['reason']}); "
                 "the earlier result is kept",
                 where=hour.key,
-                fix="Put the file back (is a share not mounted?), then run this hour again.",
+                fix="Put the file back (is a share not mounted?), then run this hour again; or, where it is gone for "
+                f"good, say so: `laps quarantine {shlex.quote(row['uri'])} --camera {hour.camera} --reason TEXT`. "
+                "`laps backfill --only missing` then makes the hour without it.",
             )

@@ -156,7 +156,7 @@ def resolve_start(
         return option_ns, "option"
     if sidecar is not None and sidecar.concerns(name):
         return sidecar.start_ns(), "sidecar"
-    stamp_ns, without_zone = _name_start(name)
+    stamp_ns, without_zone = name_start(name)
     if stamp_ns is not None:
         return stamp_ns, "file_name"
     if info is not None and info.creation_time_ns is not None:
@@ -167,7 +167,7 @@ def resolve_start(
     raise InputError(what, where=name, fix=_FOUR_WAYS.format(sidecar=sidecar_name(PurePosixPath(name).name)))
 
 
-def _name_start(name: str) -> tuple[int | None, str | None]:
+def name_start(name: str) -> tuple[int | None, str | None]:
     """Time of the first UTC stamp in a file's name, and the first stamp that names no zone."""
     without_zone = None
     for match in _STAMP.finditer(PurePosixPath(name).name):
@@ -219,9 +219,8 @@ def registration_row(
     """
     check_camera(camera)
     marker = etag or f"{modified_ns}-{size_bytes}"
-    version = f"{size_bytes}\0{etag if modified_ns is None else modified_ns}"
     row: dict[str, Any] = {
-        "recording_id": f"{place_id(camera, uri)}-{hashlib.sha256(version.encode()).hexdigest()[:8]}",
+        "recording_id": recording_id(camera, uri, size_bytes, modified_ns, etag),
         "camera": camera,
         "uri": uri,
         "status": "ok",
@@ -232,6 +231,7 @@ def registration_row(
         "size_bytes": size_bytes,
         "etag": marker,
         "registered_at": to_datetime(registered_ns),
+        "quarantined_at": None,
         **dict.fromkeys(_PROBED_COLUMNS),
     }
     try:
@@ -251,6 +251,12 @@ def registration_row(
 def place_id(camera: str, uri: str) -> str:
     """The first part of a recording's id: the same for every version of the file that lay at this uri."""
     return "r" + hashlib.sha256(f"{camera}\0{uri}".encode()).hexdigest()[:16]
+
+
+def recording_id(camera: str, uri: str, size_bytes: int, modified_ns: int | None, etag: str | None) -> str:
+    """A recording's id: another one as soon as the file is."""
+    version = f"{size_bytes}\0{etag if modified_ns is None else modified_ns}"
+    return f"{place_id(camera, uri)}-{hashlib.sha256(version.encode()).hexdigest()[:8]}"
 
 
 def _probe(file: BinaryIO | MediaError, uri: str, row: dict[str, Any]) -> VideoInfo | None:

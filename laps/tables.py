@@ -185,9 +185,9 @@ RECORDINGS = Table(
     name="recordings",
     description=(
         "One row for each video file that was offered, accepted or quarantined, and one for each start at which its "
-        "footage stood before it was corrected. Files are never copied."
+        "footage stood before it was corrected or quarantined. Files are never copied."
     ),
-    key=("recording_id", "start_time"),
+    key=("recording_id", "start_time", "status"),
     partitioned="camera",
     mend="Delete the file and register the recording again (laps ingest); nothing else is affected.",
     columns=(
@@ -197,8 +197,9 @@ RECORDINGS = Table(
         Column(
             "status",
             "string",
-            "ok; quarantined (cannot be used); superseded (was ok until the same uri was registered with another "
-            "start or content). A uri of a camera has one row that is not superseded.",
+            "ok; quarantined (cannot be used, or shall not be: quarantined_at); superseded (was ok until the same uri "
+            "was registered with another start or content, or quarantined). A uri of a camera has one row that is not "
+            "superseded.",
             values=("ok", "quarantined", "superseded"),
         ),
         Column("reason", "string", "Why the file is quarantined, or what took the row's place.", nullable=True),
@@ -214,6 +215,13 @@ RECORDINGS = Table(
         Column("size_bytes", "int64", "Size of the file.", unit="bytes"),
         Column("etag", "string", "Change marker: the store's etag, or modification time and size."),
         Column("registered_at", "timestamp", "When the file was first registered with this start."),
+        Column(
+            "quarantined_at",
+            "timestamp",
+            "When a person quarantined the file (laps quarantine), UTC; null where nobody did. It stands until the "
+            "file changes or somebody takes it back.",
+            nullable=True,
+        ),
         Column("container", "string", "Container format.", nullable=True),
         Column("codec", "string", "Video codec.", nullable=True),
         Column("pixel_format", "string", "Pixel format as stored.", nullable=True),

@@ -11,6 +11,7 @@ Shares lie in 0..1; rates are per minute of samples that have a code.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,7 +51,8 @@ ALWAYS_ACTIVE = 0.98  # of the time above the threshold, where the calibration s
 THETA_FACTOR = 2.0  # the threshold that the hour itself would give, against the one in use
 _PARTS, _PART_SAMPLES = 24, 250  # of the hour, for that
 FAR_SHARE = 0.3  # primitives farther from their centroid than 95% were at the fit
-_NAMED = 6  # hours, in a sentence
+_NAMED = 6  # hours or files, in a sentence
+_NAMED_REASONS, _REASON_CHARACTERS = 2, 200  # of files that were quarantined
 MIX_DISTANCE = 0.2  # total variation between the clusters' shares now and at the fit, beyond that of so few
 
 
@@ -93,7 +95,7 @@ RATE = Rule("rate", "segments", "Whether there are as many primitives a minute a
 CODES = Rule("codes", "segments", "Whether primitives fall into few codes, measured by the tokenizer's training.")
 THRESHOLDS = Rule("thresholds", "segments", "Whether rest and motion still lie where the calibration found them.")
 CLUSTERS = Rule("clusters", "cluster_assignments", "Whether primitives lie where the clusters were fitted.")
-NIGHT = Rule("night", "landing_zone", "Whether the hours of the day before are complete.")
+NIGHT = Rule("night", "landing_zone", "Whether the hours of the day before are complete, and its files are in them.")
 
 RULES = (COVERAGE, TRACKING, VALUES, RATE, CODES, THRESHOLDS, CLUSTERS, NIGHT)
 
@@ -279,14 +281,25 @@ def clusters(
     )
 
 
-def night(day: str, incomplete: Mapping[str, Sequence[str]], silent: Sequence[str]) -> Verdict:
-    """Whether a day's hours are there.
+def night(
+    day: str,
+    incomplete: Mapping[str, Sequence[str]],
+    silent: Sequence[str],
+    quarantined: Mapping[str, Sequence[str]] | None = None,
+    unregistered: Sequence[str] = (),
+    unknown: str = "",
+) -> Verdict:
+    """Whether a day's hours are there, and its files in them.
 
     Args:
         day: YYYY-MM-DD.
         incomplete: for each camera its hours that are not complete.
         silent: cameras that usually film on this weekday and have no footage of the day.
+        quarantined: for each camera its files that cannot be used, with the reasons.
+        unregistered: files in the landing zone that were never registered.
+        unknown: why these cannot be told, where they cannot.
     """
+    quarantined = quarantined or {}
     problems = [
         f"{len(hours)} {'hour' if len(hours) == 1 else 'hours'} of {camera} not complete ({', '.join(hours[:_NAMED])}"
         + (", …)" if len(hours) > _NAMED else ")")
@@ -294,5 +307,31 @@ def night(day: str, incomplete: Mapping[str, Sequence[str]], silent: Sequence[st
         if hours
     ]
     problems += [f"{camera} has no footage" for camera in silent]
+    problems += [
+        f"{_files(files)} of {camera} quarantined ({'; '.join(map(_shortened, files[:_NAMED_REASONS]))}"
+        + ("; …)" if len(files) > _NAMED_REASONS else ")")
+        for camera, files in quarantined.items()
+        if files
+    ]
+    if unregistered:
+        more = ", …" if len(unregistered) > _NAMED else ""
+        problems.append(
+            f"{_files(unregistered)} in the landing zone not registered ({', '.join(unregistered[:_NAMED])}{more})"
+        )
+    if unknown:
+        problems.append(f"the landing zone cannot be compared: {unknown}")
     said = f"{day}: " + ("; ".join(problems) or "all hours are complete")
-    return Verdict(not problems, said, "error", {"incomplete_hours": float(sum(map(len, incomplete.values())))})
+    figures = {
+        "incomplete_hours": sum(map(len, incomplete.values())),
+        "quarantined_files": sum(map(len, quarantined.values())),
+        "unregistered_files": len(unregistered),
+    }
+    return Verdict(not problems, said, "error", {name: float(count) for name, count in figures.items()})
+
+
+def _files(files: Sequence[str]) -> str:
+    return f"{len(files)} {'file' if len(files) == 1 else 'files'}"
+
+
+def _shortened(reason: str) -> str:
+    return textwrap.shorten(reason, _REASON_CHARACTERS, placeholder=" …")

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from laps.tables import CLUSTER_ASSIGNMENTS, KEYPOINT_TRACKS, LATENT_STREAM, RAW_VIDEO
-from laps.timegrid import CameraHour
+from laps.timegrid import CameraHour, hours_to_close, now_ns
+from laps_dagster.processes import with_last_words
 from laps_dagster.stages import OBSERVE, SEGMENT, OutOfDate
 from resources.freshness import registrations
-from resources.history import footage_share
+from resources.history import footage_shares
 from resources.models import ModelRegistry
 from resources.recordings import Recordings
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
+    from dagster import DagsterInstance, RunRecord
 
     from resources.store import Store
 
+EMPTIED = "its footage counts no more"
+"""What is said of an hour that was made from footage that was corrected or quarantined since, and is all it had."""
+
 # The newest runs that are looked at: about two weeks of two cameras for ten hours a day.
 _RUNS = 1000
+_JOBS = {"track", "encode", "observe", "cut", "assign", "segment"}
 _STEPS = {
     "described": RAW_VIDEO,
     "tracked": KEYPOINT_TRACKS,
@@ -37,6 +42,7 @@ class HourState:
     Attributes:
         hour: the hour.
         closes: it has no footage: what was open before is decided in it.
+        emptied: it has no footage any more, and was made from what it had: see :func:`emptied_hours`.
         covered: share of the hour with footage, 0 to 1; None before it was described.
         lacking: steps that were not made yet: described, tracked, encoded, clustered.
         removed: steps whose tables were removed because they were over age (laps retention), or that need such.
@@ -46,6 +52,7 @@ class HourState:
 
     hour: CameraHour
     closes: bool = False
+    emptied: bool = False
     covered: float | None = None
     lacking: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -61,6 +68,7 @@ class HourState:
             "camera": self.hour.camera,
             "hour": f"{self.hour.hour_key} UTC",
             "closes": self.closes,
+            "emptied": self.emptied,
             "covered": self.covered,
             "complete": self.complete,
             "lacking": self.lacking,
@@ -98,42 +106,66 @@ def hour_states(store: Store, hours: Sequence[CameraHour], release_name: str = "
         stale = {hour for stage in (OBSERVE, SEGMENT) for hour in due.hours(stage, [state.hour for state in made])}
         for state in made:
             state.stale = state.hour in stale
+    shares = footage_shares(store, [state.hour for state in states if state.hour in done["described"]])
     for state in states:
-        if state.hour in done["described"]:
-            state.covered = footage_share(store, state.hour)
+        state.covered = shares.get(state.hour)
     return states
 
 
+def emptied_hours(store: Store, register: Recordings, cameras: Iterable[str]) -> list[CameraHour]:
+    """Hours that are over, were made from footage, and have none any more: `laps backfill` makes them again, empty."""
+    emptied: set[CameraHour] = set()
+    for camera in cameras:
+        filmed = register.hours(camera)
+        emptied |= set(register.hours(camera, include_superseded=True)) - set(hours_to_close(filmed))
+    described = set(store.partitions(RAW_VIDEO)) if emptied else set()
+    return sorted(hour for hour in emptied & described if hour.stop_ns <= now_ns())
+
+
 def add_runs(instance: DagsterInstance, states: Sequence[HourState]) -> None:
-    """Say of hours that are not complete what their latest run did."""
+    """Say of hours that are not complete what their latest run did, and of complete ones that they are made again."""
     import dagster as dg
 
     open_hours = {state.hour: state for state in states if not state.complete}
-    jobs = {"track", "encode", "observe", "cut", "assign", "segment"}
     for record in instance.get_run_records(limit=_RUNS if open_hours else 0):
-        run = record.dagster_run
-        camera, hour = run.tags.get("dagster/partition/camera"), run.tags.get("dagster/partition/hour")
-        if not camera or not hour or (run.job_name not in jobs and not run.job_name.startswith("__")):
-            continue
-        state = open_hours.pop(CameraHour.parse(f"{camera}|{hour}"), None)  # the newest comes first
-        if state is None:
-            continue
-        name = f"{run.job_name.strip('_').lower()}, run {run.run_id[:8]}"
-        began = datetime.fromtimestamp(record.start_time, UTC).strftime("%H:%M UTC") if record.start_time else ""
-        if run.status == dg.DagsterRunStatus.FAILURE:
-            state.run = f"failed ({name}): {why_failed(instance, run.run_id)}"
-        elif run.status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING):
-            state.run = f"running since {began} ({name})" if began else f"starting ({name})"
-        elif run.status in (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED):
-            state.run = f"queued ({name})"
-        elif run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.CANCELING):
-            state.run = f"cancelled ({name})"
+        _add_run(instance, record, open_hours)
+    complete = {state.hour: state for state in states if state.complete}
+    status = dg.DagsterRunStatus
+    under_way = dg.RunsFilter(statuses=[status.QUEUED, status.NOT_STARTED, status.STARTING, status.STARTED])
+    for record in instance.get_run_records(under_way) if complete else ():
+        _add_run(instance, record, complete)
+
+
+def _add_run(instance: DagsterInstance, record: RunRecord, states: dict[CameraHour, HourState]) -> None:
+    """Say what a run does in the state of its hour, and take that out: the newest run comes first."""
+    import dagster as dg
+
+    run = record.dagster_run
+    camera, hour = run.tags.get("dagster/partition/camera"), run.tags.get("dagster/partition/hour")
+    if not camera or not hour or (run.job_name not in _JOBS and not run.job_name.startswith("__")):
+        return
+    state = states.pop(CameraHour.parse(f"{camera}|{hour}"), None)
+    if state is None:
+        return
+    name = f"{run.job_name.strip('_').lower()}, run {run.run_id[:8]}"
+    began = datetime.fromtimestamp(record.start_time, UTC).strftime("%H:%M UTC") if record.start_time else ""
+    if run.status == dg.DagsterRunStatus.FAILURE:
+        state.run = f"failed ({name}): {why_failed(instance, run.run_id)}"
+    elif run.status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING):
+        state.run = f"running since {began} ({name})" if began else f"starting ({name})"
+    elif run.status in (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED):
+        state.run = f"queued ({name})"
+    elif run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.CANCELING):
+        state.run = f"cancelled ({name})"
 
 
 def why_failed(instance: DagsterInstance, run_id: str) -> str:
-    """The innermost error of a failed run, in one line."""
+    """The innermost error of a failed run, in one line; where no step failed, with the last thing that the run said."""
     from laps_dagster.runs import reason_of
 
-    records = instance.get_records_for_run(run_id).records
-    events = [record.event_log_entry.dagster_event for record in records if record.event_log_entry.dagster_event]
-    return next(iter(reason_of(events).splitlines()), "the run says nothing of why")
+    log = [record.event_log_entry for record in instance.get_records_for_run(run_id).records]
+    events = [entry.dagster_event for entry in log if entry.dagster_event]
+    reason = next(iter(reason_of(events).splitlines()), "the run says nothing of why")
+    if any(event.is_step_failure for event in events):
+        return reason
+    return with_last_words(reason, log)

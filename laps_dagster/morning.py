@@ -1,6 +1,7 @@
 """The morning: whether the day before is complete, asked when somebody can still do something about it.
 
-The check asks no run and no schedule, only the tables, so it also notices a night that never began. `morning` runs it;
+The check asks no run and no schedule, only the tables and the landing zone, so it also notices a night that never
+began, footage that no hour knows of because it was quarantined, and files that nobody registered. `morning` runs it;
 where it fails, `alarms` tells it.
 """
 
@@ -9,25 +10,32 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from assets.guide import see
+from assets.retries import tried_again
 from assets.vital_checks import result
 from laps import vitals
+from laps.errors import StoreError
 from laps.timegrid import CLOSES, CameraHour, hours_to_close, now_ns
-from laps_dagster.coverage import hour_states
+from laps_dagster.coverage import EMPTIED, emptied_hours, hour_states
 from laps_dagster.nightly import day_range
 from laps_dagster.settings import morning_cron, night_zone, schedules_status
 from resources.configured import RecordingsResource, StoreResource
-from resources.recordings import Recordings
+from resources.landing import LandingZone
+from resources.recordings import Recordings, by_person
 from resources.store import Store
 
 _WEEKS, _LEAST_WEEKS = 4, 3
 
 
 def judge_day(store: Store, register: Recordings, day: date, release: str) -> vitals.Verdict:
-    """Whether all hours of a day are complete, and whether every camera filmed that usually does."""
+    """Whether all hours of a day are complete, every camera filmed that usually does, and all its files can be used."""
     incomplete: dict[str, list[str]] = {}
     wanted: dict[CameraHour, str] = {}
     silent = []
-    for camera in register.cameras():
+    quarantined: dict[str, list[str]] = {}
+    cameras = register.offered()
+    emptied = _of_day(emptied_hours(store, register, cameras), day)
+    for camera in cameras:
         hours = register.hours(camera)
         filmed = _of_day(hours, day)
         # Also the hour that closes what the last one of a stretch leaves open; one with footage is of its own day.
@@ -37,11 +45,27 @@ def judge_day(store: Store, register: Recordings, day: date, release: str) -> vi
         weeks = [_of_day(hours, day - timedelta(weeks=week)) for week in range(1, _WEEKS + 1)]
         if not filmed and sum(map(bool, weeks)) >= _LEAST_WEEKS:
             silent.append(camera)
+        quarantined[camera] = [
+            f"{row['uri'].rpartition('/')[2]}: {row['reason']}"
+            for row in register.quarantined(camera, *day_range(day), or_registered=True)
+            if not by_person(row)
+        ]
+    wanted |= dict.fromkeys(set(emptied) - wanted.keys(), f" ({EMPTIED})")
     # All cameras at once: the tables are listed for each call.
     for state in hour_states(store, sorted(wanted), release):
         if not state.complete:
             incomplete[state.hour.camera].append(f"{state.hour.hour_key}{wanted[state.hour]}")
-    return vitals.night(str(day), incomplete, silent)
+    return vitals.night(str(day), incomplete, silent, quarantined, *_landing_zone(register, day))
+
+
+def _landing_zone(register: Recordings, day: date) -> tuple[list[str], str]:
+    """Files of a day in the landing zone that nobody registered, and why that cannot be told where it cannot."""
+    try:
+        left = LandingZone(register).not_registered(*day_range(day))
+    except StoreError as error:
+        return [], str(error)
+    # What is told is kept as UTF-8, and names of files need not be.
+    return [uri.removeprefix(f"{register.landing}/").encode(errors="replace").decode() for uri in left], ""
 
 
 def _of_day(hours: list[CameraHour], day: date) -> list[CameraHour]:
@@ -52,9 +76,12 @@ def _of_day(hours: list[CameraHour], day: date) -> list[CameraHour]:
 @dg.asset_check(
     asset=vitals.NIGHT.table,
     name=vitals.NIGHT.name,
-    description=f"{vitals.NIGHT.asks} What it means and what to do: docs/alarms.md#{vitals.NIGHT.name}",
+    description=f"{vitals.NIGHT.asks} {see(vitals.NIGHT.name)}",
 )
-def night(store: StoreResource, recordings: RecordingsResource) -> dg.AssetCheckResult:
+@tried_again
+def night(
+    context: dg.AssetCheckExecutionContext, store: StoreResource, recordings: RecordingsResource
+) -> dg.AssetCheckResult:
     files = store.open()
     release = store.models().current_name()
     yesterday = datetime.now(ZoneInfo(night_zone())).date() - timedelta(days=1)

@@ -2,7 +2,7 @@
 
 Files are never copied. The register is the table ``recordings``: one small Parquet file for each uri of a camera, so
 that two ingestions never overwrite each other's rows. It holds one row that counts, and before it the rows that
-stood there until the file or its start was corrected.
+stood there until the file or its start was corrected, or a person quarantined the file.
 
 A year of short files is tens of thousands of rows for a camera. They are read from the compacted copy of the table
 (:mod:`resources.copies`) where they have not changed since, which the listing tells, and from their own files else.
@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from laps.compaction import COPIES, SOURCE
 from laps.errors import InputError, LapsError, MediaError, NotProcessedError, StoreError, UnreachableError
 from laps.tables import RECORDINGS
-from laps.timegrid import CameraHour, check_camera, format_utc, from_datetime, hours_between, now_ns, to_datetime
+from laps.timegrid import (
+    NS_PER_S,
+    CameraHour,
+    check_camera,
+    format_utc,
+    from_datetime,
+    hours_between,
+    now_ns,
+    to_datetime,
+)
 from resources.apart import APART
 from resources.copies import MANIFEST, copy_folder, read_manifest, rows_of_copy
 from resources.settings import SETTINGS, first_hour_ns
@@ -37,6 +46,12 @@ if TYPE_CHECKING:
 # The blocks in which a URL is read: by a decoder, which goes from one end to the other, and by a look at both ends.
 BLOCK_BYTES = 8 * 2**20
 LOOK_BYTES = 2**19
+
+# Why a row that was used before `laps quarantine` is superseded.
+_SET_ASIDE = "quarantined by a person (laps quarantine)"
+
+# Later than anything.
+_NEVER_NS = 2**63
 
 # Rows of the register that are read at once.
 _ROWS_AT_ONCE = 500
@@ -83,12 +98,24 @@ class Landed:
         uri: its path or URL.
         marker: changes when the file or its sidecar does: size and modification time, or the store's etag.
         sidecars: URLs of the JSON files beside it that may be its sidecar; None on a disk, where looking costs nothing.
+        modified_ns: when it last changed, where the listing tells.
     """
 
     camera: str
     uri: str
     marker: str
     sidecars: tuple[str, ...] | None = None
+    modified_ns: int | None = None
+
+
+def full_uri(uri: str) -> str:
+    """How the register names a path or URL, whether or not something lies there; InputError where that cannot be."""
+    refuse_credentials(uri)
+    try:
+        uri.encode()
+    except UnicodeEncodeError as error:
+        raise InputError("its name is not UTF-8", where=ascii(uri), fix="Give the file another name.") from error
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
 def file_info(uri: str) -> FileInfo:
@@ -98,13 +125,9 @@ def file_info(uri: str) -> FileInfo:
         InputError: there is no such file, it is forbidden, or the URL holds credentials.
         UnreachableError: the object storage cannot be asked.
     """
-    refuse_credentials(uri)
-    try:
-        uri.encode()
-    except UnicodeEncodeError as error:
-        raise InputError("its name is not UTF-8", where=ascii(uri), fix="Give the file another name.") from error
+    uri = full_uri(uri)
     if "://" not in uri:
-        path = Path(uri).expanduser().absolute()
+        path = Path(uri)
         try:
             stat = path.stat()
         except FileNotFoundError as error:
@@ -144,7 +167,8 @@ class Recordings:
 
         The same file offered again keeps its row. When its start has been corrected (another ``start_ns``, sidecar or
         name), or the file was changed, the new row takes the place of the old one, which becomes ``superseded``.
-        A ``start_ns`` that was once given stands until another is given, as long as the file keeps its size.
+        A ``start_ns`` that was once given stands until another is given, as long as the file keeps its size. What a
+        person quarantined stays so, whoever offers it, until the file changes: another size, time or etag.
 
         Args:
             uri: path or URL of the file.
@@ -158,12 +182,16 @@ class Recordings:
         """
         check_camera(camera)
         info = file_info(uri)
+        before = self.rows_of(camera, info.uri)
+        set_aside = next(filter(by_person, before), None)
+        if set_aside and set_aside["recording_id"] == _id_of(camera, info):
+            return set_aside
         sidecar = self._sidecar(info.uri, sidecars)
-        before = self._rows_of(camera, info.uri)
         current = next((row for row in before if row["status"] == "ok"), None)
-        if start_ns is None and current and current["start_source"] == "option":
+        known = current or set_aside
+        if start_ns is None and known and known["start_source"] == "option":
             # Whoever touches or moves back a file gives no new start; a file of another size is another recording.
-            start_ns = from_datetime(current["start_time"]) if current["size_bytes"] == info.size_bytes else None
+            start_ns = from_datetime(known["start_time"]) if known["size_bytes"] == info.size_bytes else None
         offered = {
             "camera": camera,
             "uri": info.uri,
@@ -185,14 +213,73 @@ class Recordings:
             silent = row["start_time"] is None and sidecar is None
             if silent or row["start_time"] == current["start_time"]:
                 return current
+        same = next((old for old in before if old["status"] == "quarantined" and _same_footage(old, row)), None)
+        if same and row["status"] == "quarantined":
+            # It was told of when it came, and is no other file because somebody looks again.
+            row["registered_at"] = same["registered_at"]
+            if row == same:
+                return same
         rows = [old for old in before if old["status"] == "superseded"]
         if current:
             rows.append({**current, "status": "superseded", "reason": _superseded_by(row)})
         # Corrected there and back: the start that is right again is no longer superseded.
-        rows = [old for old in rows if any(old[name] != row[name] for name in RECORDINGS.key)]
-        path = self.row_path(camera, row["recording_id"])
-        self.store.write_table(RECORDINGS, path, rows_table(RECORDINGS, [*rows, row]))
+        self._write([*(old for old in rows if not _same_footage(old, row)), row])
         return row
+
+    def quarantine(self, uri: str, camera: str, reason: str) -> dict[str, Any]:
+        """Use a registered file no more, for a person's reason; its row. The file may be gone: it is not looked at.
+
+        The row that was ``ok`` becomes ``superseded``, as that of a corrected file does, so the hours that were made
+        from it are out of date.
+
+        Raises:
+            InputError: the file is not in the register, or there is no reason.
+        """
+        if not reason.strip():
+            raise InputError("is no reason", where=repr(reason), fix="Say why the file is not to be used.")
+        rows = self.rows_of(check_camera(camera), full_uri(uri))
+        current = next((row for row in rows if row["status"] != "superseded"), None)
+        if current is None:
+            raise self._not_registered(uri, camera)
+        others = [row for row in rows if row is not current]
+        if current["status"] == "ok":
+            others.append({**current, "status": "superseded", "reason": _SET_ASIDE})
+        elif not by_person(current):
+            reason = f"{reason} (before: {current['reason']})"
+        elif reason == current["reason"]:
+            return current  # written once more, its hours would look out of date
+        row = {**current, "status": "quarantined", "reason": reason, "quarantined_at": to_datetime(now_ns())}
+        self._write([*others, row])
+        return row
+
+    def lift(self, uri: str, camera: str) -> dict[str, Any]:
+        """Take back what :meth:`quarantine` said; the row that counts then.
+
+        What was used before is used again as it was, without a look at it. Another file is looked at as a new one is.
+
+        Raises:
+            InputError: no person quarantined the file; or it was never used, and there is none to look at.
+            UnreachableError: it was never used, and the object storage that it lies in does not answer.
+        """
+        rows = self.rows_of(check_camera(camera), full_uri(uri))
+        if not rows:
+            raise self._not_registered(uri, camera)
+        set_aside = next(filter(by_person, rows), None)
+        if set_aside is None:
+            raise InputError(
+                "no person quarantined this file, so there is nothing to take back",
+                where=uri,
+                fix="`laps status` says how it stands; `laps ingest FILE --camera NAME` offers it again.",
+            )
+        used = next((row for row in rows if row is not set_aside and _same_footage(row, set_aside)), None)
+        others = [row for row in rows if row not in (set_aside, used)]
+        if used is not None:
+            row = {**used, "status": "ok", "reason": None}
+            self._write([*others, row])
+            return row
+        file_info(uri)  # before anything is written
+        self._write([*others, {**set_aside, "quarantined_at": None}])
+        return self.register(uri, camera)
 
     def row_path(self, camera: str, recording_id: str) -> str:
         """Where a recording's row lies in the store, together with those of other versions of the file."""
@@ -213,22 +300,57 @@ class Recordings:
         rows = self._register(camera, columns=chosen, touching=touching).to_pylist()
         return sorted(rows, key=lambda row: (row["start_time"] is None, row["start_time"], row["uri"]))
 
-    def cameras(self, *, besides: Collection[str] = ()) -> list[str]:
-        """Cameras with at least one recording that is not quarantined.
+    def cameras(self, *, besides: Collection[str] = (), include_superseded: bool = False) -> list[str]:
+        """Cameras with at least one recording that can be used.
 
         Args:
             besides: cameras that need not be looked for; the register of the others is read.
+            include_superseded: also those of which one could be used before it was corrected or quarantined.
         """
+        statuses = _with_footage(include_superseded)
         looked_for = [camera for camera in self.offered() if camera not in besides]
         return [
             camera
             for camera in looked_for
-            if any("ok" in rows["status"].to_pylist() for rows in self._parts(camera, columns=["status"]))
+            if any(statuses & set(rows["status"].to_pylist()) for rows in self._parts(camera, columns=["status"]))
         ]
 
     def offered(self) -> list[str]:
         """Cameras of which files were offered, also where all of them are quarantined; no row is read."""
         return [name.removeprefix("camera=") for name in self.store.folders(RECORDINGS.name)]
+
+    def quarantined(
+        self, camera: str, start_ns: int | None = None, stop_ns: int | None = None, *, or_registered: bool = False
+    ) -> list[dict[str, Any]]:
+        """The camera's quarantined files of ``[start_ns, stop_ns)``, by whomever, in order of time.
+
+        A file is of the time at which it starts. Where nothing says when, or that cannot be (before the first hour, or
+        later than it was registered), it is of the time at which it was registered.
+
+        Args:
+            camera: the camera.
+            start_ns: start of the range; None: all before its end.
+            stop_ns: end of the range (exclusive); None: all from its start.
+            or_registered: also those of another time that were registered in the range.
+        """
+        import pyarrow.compute as pc
+
+        columns = ["camera", "uri", "status", "reason", "start_time", "registered_at", "quarantined_at"]
+        register = self._register(camera, columns=columns)
+        first_ns = first_hour_ns(self.store.root)
+        low, high = start_ns or 0, _NEVER_NS if stop_ns is None else stop_ns
+        found = []
+        for row in register.filter(pc.equal(register["status"], "quarantined")).to_pylist():
+            registered_ns = from_datetime(row["registered_at"])
+            claimed_ns = registered_ns if row["start_time"] is None else from_datetime(row["start_time"])
+            time_ns = claimed_ns if first_ns <= claimed_ns <= registered_ns else registered_ns
+            if low <= time_ns < high or (or_registered and low <= registered_ns < high):
+                found.append((time_ns, row["uri"], row))
+        return [row for _, _, row in sorted(found, key=lambda one: one[:2])]
+
+    def uris(self, camera: str) -> set[str]:
+        """The files of a camera that were offered, whatever became of them."""
+        return set(self._register(camera, columns=["uri", "status"])["uri"].to_pylist())
 
     def marks(self, camera: str) -> dict[str, str]:
         """A mark for each file of the camera's rows, other when the file is: what a listing tells of it."""
@@ -239,9 +361,10 @@ class Recordings:
 
         Args:
             camera: the camera.
-            include_superseded: also the hours that footage stood in before its start or its file was corrected.
+            include_superseded: also the hours that footage stood in before its start or its file was corrected, or
+                it was quarantined.
         """
-        statuses = ("ok", "superseded") if include_superseded else ("ok",)
+        statuses = _with_footage(include_superseded)
         hours: set[CameraHour] = set()
         for row in self._register(camera, columns=["status", "start_time", "end_time"]).to_pylist():
             if row["status"] in statuses:
@@ -249,7 +372,20 @@ class Recordings:
                 hours.update(hours_between(camera, start, max(stop, start + 1)))
         return sorted(hours)
 
-    def _rows_of(self, camera: str, uri: str) -> list[dict[str, Any]]:
+    def _write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write the rows of every version of a file."""
+        path = self.row_path(rows[-1]["camera"], rows[-1]["recording_id"])
+        self.store.write_table(RECORDINGS, path, rows_table(RECORDINGS, rows))
+
+    def _not_registered(self, uri: str, camera: str) -> InputError:
+        return InputError(
+            f"is not in the register of {camera}",
+            where=full_uri(uri),
+            fix=f"Name it as the register does: `laps sql \"select uri from recordings where camera = '{camera}'\"`. "
+            f"Cameras: {', '.join(self.offered()) or 'none yet'}.",
+        )
+
+    def rows_of(self, camera: str, uri: str) -> list[dict[str, Any]]:
         """The rows of every version of the file at a uri."""
         from laps.recordings import place_id
 
@@ -358,7 +494,8 @@ class Recordings:
                 beside = [other for other in sidecar_names(path) if other in found]
                 marker = " ".join(_change_marker(found[part]) for part in (path, *beside))
                 sidecars = None if landing.is_local else tuple(map(landing.url, beside))
-                yield Landed(path.split("/")[0] if "/" in path else "", landing.url(path), marker, sidecars)
+                camera = path.split("/")[0] if "/" in path else ""
+                yield Landed(camera, landing.url(path), marker, sidecars, _modified_ns(found[path]))
 
     def camera_of(self, uri: str) -> str:
         """The camera in whose folder of the landing zone a file lies; empty where it lies in none."""
@@ -428,6 +565,26 @@ class Recordings:
         return None
 
 
+def by_person(row: Mapping[str, Any]) -> bool:
+    """Whether the file of a row of the register is not used because a person said so (``laps quarantine``)."""
+    return row["quarantined_at"] is not None
+
+
+def _with_footage(include_superseded: bool) -> set[str]:
+    return {"ok", "superseded"} if include_superseded else {"ok"}
+
+
+def _same_footage(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two rows say of the same version of a file that it starts at the same time."""
+    return all(one[name] == other[name] for name in ("recording_id", "start_time"))
+
+
+def _id_of(camera: str, info: FileInfo) -> str:
+    from laps.recordings import recording_id
+
+    return recording_id(camera, info.uri, info.size_bytes, info.modified_ns, info.etag)
+
+
 def _small_files(uris: Sequence[str]) -> Iterator[bytes | OSError]:
     """The content of each file or its error; object storage is asked for all of them at once, once for each."""
     if uris and uris[0].startswith("s3://"):
@@ -462,6 +619,14 @@ def _look(offered: dict[str, Any]) -> dict[str, Any]:
 def _change_marker(info: Mapping[str, Any]) -> str:
     """Size, and etag or modification time, of a file as a listing gives them."""
     return f"{info['size']}-{info.get('ETag') or info.get('mtime') or info.get('LastModified')}".replace('"', "")
+
+
+def _modified_ns(info: Mapping[str, Any]) -> int | None:
+    """When a file last changed, as a listing gives it."""
+    when = info.get("LastModified") or info.get("mtime")
+    if isinstance(when, datetime):
+        return from_datetime(when)
+    return None if when is None else int(when * NS_PER_S)
 
 
 def unreadable(uri: str, error: OSError) -> LapsError:

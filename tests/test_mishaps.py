@@ -29,7 +29,7 @@ from dagster._utils.schedules import cron_string_iterator
 import assets.retries
 import laps_dagster
 from laps.cameras import Camera, parse_shift
-from laps.tables import KEYFRAMES, KEYPOINT_TRACKS, RAW_VIDEO
+from laps.tables import KEYFRAMES, KEYPOINT_TRACKS, RAW_VIDEO, TABLES
 from laps.timegrid import CameraHour, from_datetime
 from laps_dagster.cli.backfill import register_cameras
 from laps_dagster.instance import ensure_home, open_instance
@@ -45,12 +45,13 @@ from resources.object_storage import ObjectStorage
 from resources.recordings import Recordings
 from resources.s3_server import S3Server, rclone, serve
 from resources.settings import store_settings
-from resources.store import Store
+from resources.store import Store, rows_table
 from tests import catalogs
 from tests.catalogs import Primitive, write_primitives
 from tests.conftest import Laps
 from tests.test_bad_input import small_disk
 from tests.test_doctor import findings
+from tests.test_morning import release_of
 from tests.test_store_s3 import quick
 from tests.videos import write_video
 
@@ -225,6 +226,97 @@ def with_a_jump(folder: Path) -> Path:
     both = folder / "both.ts"
     both.write_bytes(stream)
     return both
+
+
+# --- a file that a person quarantines ------------------------------------------------------------------------------
+
+
+def test_hours_are_made_without_a_file_that_a_person_quarantined_and_with_it_when_that_is_taken_back(
+    store: Store, footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, laps_command: Laps
+) -> None:
+    monkeypatch.setenv("LAPS_LANDING", str(tmp_path / "landing"))
+    release = release_of(store)
+    good, bad, only = (
+        tmp_path / "landing" / camera / stamp(at(seconds))
+        for camera, seconds in (("cam1", 0), ("cam1", 60), ("cam2", 0))
+    )
+    for file in (good, bad, only):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(footage / "short.mp4", file)
+    assert laps_command("ingest")[0] == 0
+    hours = [HOUR, HOUR.replace("cam1", "cam2")]
+
+    def complete() -> None:
+        """Track the hours; what else there is of them, and of those that close them, is empty."""
+        for key in hours:
+            track(key)
+            hour = CameraHour.parse(key)
+            for one, kept in ((hour, OBSERVED), (hour.next, ())):
+                for table in TABLES.values():
+                    if table.partitioned == "camera_hour" and table not in kept:
+                        model = {None: None, "tokenizer": "t1", "release": release}[table.model_level]
+                        store.write_partition(table, one, rows_table(table, []), model)
+
+    def results() -> dict[str, bytes]:
+        paths = [store.partition_path(table, CameraHour.parse(key)) for table in OBSERVED for key in hours]
+        return {path: store.read_bytes(path) for path in paths}
+
+    def planned() -> list[str]:
+        code, out, err = laps_command("backfill", "--only", "missing", "--dry-run")
+        assert code == 0, err
+        return out.splitlines()
+
+    complete()
+    before = results()
+    assert planned() == []
+    due = [
+        line
+        for camera in ("cam1", "cam2")
+        for line in (f"{camera}|2025-03-05-09:00  observe, segment", f"{camera}|2025-03-05-10:00  segment")
+    ]
+
+    # Out of the way is not enough: a good result is not emptied because a file is gone.
+    away = bad.rename(tmp_path / "away.mp4")
+    outcome = execute(Task("track", HOUR))
+    assert not outcome.ok and "the earlier result is kept" in outcome.error
+    assert f"`laps quarantine {bad} --camera cam1 --reason TEXT`" in outcome.error
+    assert results() == before
+    for file in (bad, only):
+        code, _, err = laps_command("quarantine", file, "--camera", file.parent.name, "--reason", "it ends the decoder")
+        assert code == 0, err
+    assert planned() == due, "these and the hours after them, and of a camera without any other file as well"
+    night = execute(Task("plan_night", ops={"plan_day": {"config": {"day": "2025-03-05"}}}))
+    assert night.ok, night.error
+    with open_instance() as instance:
+        assert [hour.key for hour in plan_of(instance, night.run_id).observe] == hours
+    code, out, _ = laps_command("status", "--check")
+    assert code == 1 and "2025-03-05-09:00 UTC        out of date (its footage counts no more)" in out
+
+    complete()
+    assert planned() == []
+    ok = "select camera, parse_filename(uri) from raw_video where used and hour = 9"
+    assert ask(store, ok) == [("cam1", good.name)]
+    assert ask(store, "select distinct camera, reason from raw_video where status = 'corrupt' order by 1") == [
+        ("cam1", f"{bad}: it ends the decoder"),
+        ("cam2", f"{only}: it ends the decoder"),
+    ]
+    tracked = "select camera, count(*) > 0 from keypoint_tracks group by camera"
+    assert ask(store, tracked) == [("cam1", True)], "nothing of the only file is left"
+    told = "select parse_filename(uri), reason, quarantined_at is null from recordings where status = 'quarantined'"
+    assert ask(store, f"{told} order by camera") == [(file.name, "it ends the decoder", False) for file in (bad, only)]
+    # Back in its place it is the same file, which nobody uses again by himself.
+    away.rename(bad)
+    code, out, _ = laps_command("ingest")
+    assert code == 0 and out.count("left out") == 2
+    assert planned() == []
+    code, out, _ = laps_command("status", "--check")
+    assert code == 0 and "quarantined by a person" in out and "counts no more" not in out
+
+    for file in (bad, only):
+        assert laps_command("quarantine", file, "--camera", file.parent.name, "--lift")[0] == 0
+    assert planned() == due
+    complete()
+    assert results() == before
 
 
 # --- when the clocks change ----------------------------------------------------------------------------------------
@@ -482,7 +574,7 @@ def test_a_night_that_begins_while_the_store_is_away_is_requested_and_its_run_wa
     lead_to(S3Server(Path(), 9, "key", "secret"), monkeypatch)  # nobody listens there
     monkeypatch.setenv("LAPS_STORE", "s3://laps-test/store")
     with (
-        dg.DagsterInstance.ephemeral() as instance,
+        open_instance() as instance,
         dg.build_schedule_context(
             instance, scheduled_execution_time=utc(2025, 3, 6, 1, 30), resources={"store": StoreResource()}
         ) as context,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -9,12 +11,14 @@ import dagster as dg
 import pytest
 
 from assets.landing_zone import landing_zone
+from laps.errors import StoreError
 from laps.tables import KEYPOINT_TRACKS, TABLES
-from laps.timegrid import CameraHour
+from laps.timegrid import CameraHour, from_datetime
 from laps_dagster.morning import judge_day, look_at_night, morning, night
 from resources.configured import RecordingsResource, StoreResource
+from resources.landing import LandingZone
 from resources.models import TOKENIZER, ModelRegistry
-from resources.recordings import Recordings
+from resources.recordings import Landed, Recordings
 from resources.settings import store_settings
 from resources.store import Store, rows_table
 from tests.videos import write_video
@@ -26,6 +30,7 @@ THURSDAY = date(2026, 2, 26)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("LAPS_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
+    monkeypatch.setenv("LAPS_LANDING", str(tmp_path / "landing"))
     store = Store()
     store_settings(store)
     return store
@@ -98,6 +103,87 @@ def test_a_camera_that_is_silent_on_a_day_of_work_is_named(store: Store, tmp_pat
     release = release_of(store)
     assert judge_day(store, Recordings(store), THURSDAY, release).said == "2026-02-26: cam1 has no footage"
     assert judge_day(store, Recordings(store), THURSDAY + timedelta(days=1), release).passed
+
+
+def spoil(folder: Path, camera: str, name: str, start_ns: int | None = None) -> Path:
+    """Register a file that is no video."""
+    file = folder / name
+    file.write_bytes(b"rubbish" * 99)
+    assert Recordings(Store()).register(str(file), camera, start_ns)["status"] == "quarantined"
+    return file
+
+
+def test_files_that_were_quarantined_are_named_where_no_hour_knows_of_them(store: Store, tmp_path: Path) -> None:
+    release = release_of(store)
+    register = Recordings(store)
+    spoil(tmp_path, "cam1", "a_20260225T080000Z.mp4")
+    assert judge_day(store, register, THURSDAY, release).passed
+    for minute in range(3):
+        spoil(tmp_path, "new", f"a_20260226T080{minute}00Z.mp4")
+    verdict = judge_day(store, register, THURSDAY, release)
+    assert not verdict.passed and verdict.severity == "error"
+    assert verdict.said.startswith("2026-02-26: 3 files of new quarantined (a_20260226T080000Z.mp4: ")
+    assert "; a_20260226T080100Z.mp4: " in verdict.said and verdict.said.endswith("; …)")
+    assert verdict.figures["quarantined_files"] == 3
+    for row in register.quarantined("new"):
+        register.quarantine(row["uri"], "new", "nobody can mend it")
+    assert judge_day(store, register, THURSDAY, release).passed, "who said so knows of it"
+
+
+def test_a_quarantined_file_of_another_time_is_named_on_the_day_that_it_came(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = release_of(store)
+    noon = from_datetime(datetime(2026, 2, 26, 12, tzinfo=UTC))
+    monkeypatch.setattr("resources.recordings.now_ns", lambda: noon)
+    # Its clock stands in another year; it has none; it is late.
+    names = ["a_20010101T000000Z.mp4", "unknown.mp4", "a_20260223T080000Z.mp4"]
+    for name in names:
+        spoil(tmp_path, "cam1", name)
+        said = judge_day(store, Recordings(store), THURSDAY, release).said
+        assert f"{1 + names.index(name)} file" in said
+    assert judge_day(store, Recordings(store), THURSDAY - timedelta(days=1), release).passed
+
+
+def test_an_hour_of_which_nothing_is_left_is_named_until_it_is_made_again(store: Store, tmp_path: Path) -> None:
+    release = release_of(store)
+    film(tmp_path, "cam1", datetime(2026, 2, 26, 8, 5, tzinfo=UTC))
+    register = Recordings(store)
+    hours = [CameraHour.parse(f"cam1|2026-02-26-{hour:02}:00") for hour in (8, 9)]
+    for hour in hours:
+        make(store, hour, release)
+    assert judge_day(store, register, THURSDAY, release).passed
+    register.quarantine(str(tmp_path / "cam1_20260226T080500Z.mp4"), "cam1", "it ends the decoder")
+    said = judge_day(store, register, THURSDAY, release).said
+    assert said == "2026-02-26: 1 hour of cam1 not complete (2026-02-26-08:00 (its footage counts no more))"
+    for hour in hours:
+        make(store, hour, release)
+    assert judge_day(store, register, THURSDAY, release).passed
+
+
+def test_files_that_nobody_registered_are_named(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = release_of(store)
+    register = Recordings(store)
+    (tmp_path / "landing/cam1").mkdir(parents=True)
+    noon = datetime(2026, 2, 26, 12, tzinfo=UTC).timestamp()
+    for name in ("caf\udce9.mp4", "b.mp4"):
+        (tmp_path / "landing/cam1" / name).write_bytes(b"rubbish" * 99)
+        os.utime(tmp_path / "landing/cam1" / name, (noon, noon))
+    verdict = judge_day(store, register, THURSDAY, release)
+    assert not verdict.passed and verdict.figures["unregistered_files"] == 2
+    assert verdict.said == "2026-02-26: 2 files in the landing zone not registered (cam1/b.mp4, cam1/caf?.mp4)"
+    LandingZone(register, stable_s=0.0).look()
+    assert "(cam1/caf?.mp4)" in judge_day(store, register, THURSDAY, release).said
+    (tmp_path / "landing").rename(tmp_path / "unmounted")
+    said = judge_day(store, register, THURSDAY, release).said
+    assert said.startswith("2026-02-26: the landing zone cannot be compared: ")
+    assert f"{tmp_path}/landing: is empty, and it held files before. Is a share not mounted?" in said
+
+    def unreachable(self: Recordings) -> Iterator[Landed]:
+        raise StoreError("cannot be listed", where=self.landing)
+
+    monkeypatch.setattr(Recordings, "listed", unreachable)
+    assert "landing: cannot be listed" in judge_day(store, register, THURSDAY, release).said
 
 
 def test_the_check_runs_by_itself_and_without_a_release_there_is_nothing_to_judge(store: Store) -> None:

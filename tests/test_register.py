@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import resources.recordings
@@ -19,6 +20,7 @@ from laps.recordings import describe_hour
 from laps.tables import RECORDINGS
 from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, format_utc, from_datetime, parse_utc
 from resources.compaction import compact_register
+from resources.freshness import registrations
 from resources.recordings import Recordings, file_info, open_uri
 from resources.settings import SETTINGS, store_settings
 from resources.store import Store, rows_table
@@ -126,6 +128,16 @@ def test_an_accepted_file_that_became_rubbish_gives_its_hours_back(recordings: R
     assert recordings.hours("cam1", include_superseded=True) == hours(THREE)
 
 
+def test_a_quarantined_file_that_is_looked_at_again_keeps_its_row(recordings: Recordings, video: Path) -> None:
+    say_start(video, THREE)
+    recordings.register(str(video), "cam1")
+    video.write_bytes(b"rubbish" * 99)
+    row = recordings.register(str(video), "cam1")
+    before = recordings.marks("cam1")
+    assert [*recordings.scan(), recordings.register(str(video), "cam1")] == [row, row]
+    assert recordings.marks("cam1") == before, "written again, the hours that it left would look out of date"
+
+
 def test_a_quarantined_file_that_was_repaired_leaves_no_trace(recordings: Recordings, video: Path) -> None:
     whole = video.read_bytes()
     say_start(video, THREE)
@@ -172,6 +184,183 @@ def test_the_same_recording_under_two_names_is_used_once(recordings: Recordings,
     assert unused["reason"] == (
         f"{twin} covers this time and is used instead, because it starts at the same time and was registered earlier"
     )
+
+
+# -- what a person quarantined ---------------------------------------------------------------------------------
+
+
+def statuses(recordings: Recordings) -> list[str]:
+    return sorted(row["status"] for row in recordings.of_camera("cam1"))
+
+
+def test_what_a_person_quarantined_stays_so_whoever_offers_it(recordings: Recordings, video: Path) -> None:
+    good = recordings.register(str(video), "cam1", THREE)
+    row = recordings.quarantine(str(video), "cam1", "it ends the decoder")
+    said = {"status": "quarantined", "reason": "it ends the decoder", "quarantined_at": row["quarantined_at"]}
+    assert row == good | said and row["quarantined_at"] is not None
+    say_start(video, FOUR)  # another sidecar is no other file
+    assert list(recordings.scan()) == [row]
+    assert [recordings.register(str(video), "cam1", start_ns) for start_ns in (None, FIVE)] == [row, row]
+    assert statuses(recordings) == ["quarantined", "superseded"]
+    RECORDINGS.validate(rows_table(RECORDINGS, recordings.of_camera("cam1")))
+    # Nothing is made from it, and what was is out of date.
+    assert (recordings.cameras(), recordings.hours("cam1")) == ([], [])
+    assert recordings.cameras(include_superseded=True) == ["cam1"]
+    assert recordings.hours("cam1", include_superseded=True) == hours(THREE)
+    assert list(registrations(recordings, ["cam1"])) == hours(THREE)
+    rows = describe_hour(hours(THREE)[0], SampleGrid(), recordings.of_camera("cam1"), open_uri)
+    assert [(one["status"], one["reason"]) for one in rows if one["status"] != "gap"] == [
+        ("corrupt", f"{video}: it ends the decoder")
+    ]
+
+
+def test_the_same_reason_again_makes_no_hour_out_of_date(recordings: Recordings, video: Path) -> None:
+    recordings.register(str(video), "cam1", THREE)
+    row = recordings.quarantine(str(video), "cam1", "no good")
+    before = recordings.marks("cam1")
+    assert recordings.quarantine(str(video), "cam1", "no good") == row
+    assert recordings.marks("cam1") == before
+    again = recordings.quarantine(str(video), "cam1", "it ends the decoder")
+    assert again["reason"] == "it ends the decoder" and statuses(recordings) == ["quarantined", "superseded"]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_is_taken_back_stands_as_before(recordings: Recordings, video: Path, gone: bool) -> None:
+    good = recordings.register(str(video), "cam1", THREE)
+    if gone:
+        video.unlink()
+    recordings.quarantine(str(video), "cam1", "gone")
+    assert recordings.lift(str(video), "cam1") == good
+    assert recordings.of_camera("cam1") == [good]
+    assert recordings.hours("cam1") == hours(THREE)
+
+
+def test_another_file_at_its_place_is_looked_at(recordings: Recordings, video: Path) -> None:
+    recordings.register(str(video), "cam1", THREE)
+    recordings.quarantine(str(video), "cam1", "no good")
+    touch(video)
+    (row,) = recordings.scan()
+    assert isinstance(row, dict) and (row["status"], row["quarantined_at"]) == ("ok", None)
+    assert from_datetime(row["start_time"]) == THREE, "its start was given, and is kept with the size"
+    assert statuses(recordings) == ["ok", "superseded"]
+
+
+def test_a_file_that_cannot_be_used_is_set_apart_and_looked_at_when_that_is_taken_back(
+    recordings: Recordings, video: Path
+) -> None:
+    whole = video.read_bytes()
+    video.write_bytes(b"rubbish" * 99)
+    stamp = video.stat()
+    found = recordings.register(str(video), "cam1", THREE)
+    assert found["status"] == "quarantined"
+    row = recordings.quarantine(str(video), "cam1", "nobody has it any more")
+    assert row["reason"] == f"nobody has it any more (before: {found['reason']})"
+    assert recordings.hours("cam1", include_superseded=True) == [], "nothing was made from it"
+    again = recordings.lift(str(video), "cam1")
+    assert (again["status"], again["quarantined_at"]) == ("quarantined", None)
+    recordings.quarantine(str(video), "cam1", "nobody has it any more")
+    video.unlink()
+    with pytest.raises(InputError, match="there is no such file"):
+        recordings.lift(str(video), "cam1")
+    assert [one["quarantined_at"] is None for one in recordings.of_camera("cam1")] == [False]
+    video.write_bytes(whole)
+    os.utime(video, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    say_start(video, FOUR)
+    assert recordings.register(str(video), "cam1")["status"] == "ok", "of another size"
+
+
+def test_only_what_is_registered_can_be_quarantined_and_only_that_taken_back(
+    recordings: Recordings, video: Path
+) -> None:
+    with pytest.raises(InputError, match=r"is not in the register of cam1.*Name it as the register does"):
+        recordings.quarantine(str(video), "cam1", "no good")
+    recordings.register(str(video), "cam1", THREE)
+    with pytest.raises(InputError, match=r"is not in the register of cam2.*Cameras: cam1"):
+        recordings.lift(str(video), "cam2")
+    with pytest.raises(InputError, match="no person quarantined this file"):
+        recordings.lift(str(video), "cam1")
+    with pytest.raises(InputError, match="is no reason"):
+        recordings.quarantine(str(video), "cam1", "  ")
+    with pytest.raises(InputError, match="cannot be a camera's name"):
+        recordings.quarantine(str(video), "../x", "no good")
+    assert statuses(recordings) == ["ok"]
+
+
+def test_rows_of_an_older_version_say_that_nobody_quarantined(recordings: Recordings, video: Path) -> None:
+    row = recordings.register(str(video), "cam1", THREE)
+    path = recordings.row_path("cam1", row["recording_id"])
+    old = pq.read_table(io.BytesIO(recordings.store.read_bytes(path))).drop_columns(["quarantined_at"])
+    content = io.BytesIO()
+    pq.write_table(old, content)
+    recordings.store.write_bytes(path, content.getvalue())
+    assert recordings.of_camera("cam1") == [row]
+    assert recordings.register(str(video), "cam1") == row
+    assert recordings.quarantine(str(video), "cam1", "no good")["status"] == "quarantined"
+    assert recordings.lift(str(video), "cam1") == row
+
+
+def test_quarantined_files_are_of_the_time_at_which_they_start_where_that_can_be(
+    recordings: Recordings, video: Path
+) -> None:
+    def offer(name: str, start_ns: int | None) -> None:
+        video.with_name(name).write_bytes(b"rubbish" * 99)
+        recordings.register(str(video.with_name(name)), "cam1", start_ns)
+
+    offer("three", THREE)
+    offer("five", FIVE)
+    offer("unknown", None)
+    offer("before the first hour", parse_utc("2001-01-01T00:00:00Z"))
+    offer("not yet", parse_utc("2099-01-01T00:00:00Z"))
+
+    def names(*range_ns: int | None, **how: bool) -> list[str]:
+        return [row["uri"].rpartition("/")[2] for row in recordings.quarantined("cam1", *range_ns, **how)]
+
+    now = ["unknown", "before the first hour", "not yet"]
+    assert names() == ["three", "five", *now]
+    assert names(THREE, FIVE) == ["three"]
+    assert names(None, FIVE) == ["three"]
+    assert names(FIVE, FIVE + HOUR_NS) == ["five"]
+    assert names(FIVE + HOUR_NS) == now
+    assert names(FIVE + HOUR_NS, or_registered=True) == ["three", "five", *now]
+    assert names(THREE, FIVE, or_registered=True) == ["three"]
+
+
+def test_the_command_quarantines_and_takes_back(
+    recordings: Recordings, video: Path, laps_command: Laps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAPS_STORE", recordings.store.root)
+    monkeypatch.chdir(video.parent)
+    recordings.register(str(video), "cam1", THREE)
+
+    def said(*arguments: str) -> tuple[int, str]:
+        code, out, err = laps_command(*arguments)
+        return code, out + err
+
+    assert said("quarantine", "a.mp4", "--camera", "cam1")[0] == 2
+    assert said("quarantine", "a.mp4", "--camera", "cam1", "--reason", "x", "--lift")[0] == 2
+    assert said("quarantine", "b.mp4", "--camera", "cam1", "--reason", "x") == (
+        1,
+        f"laps: {video.parent}/b.mp4: is not in the register of cam1. Name it as the register does: "
+        "`laps sql \"select uri from recordings where camera = 'cam1'\"`. Cameras: cam1.\n",
+    )
+    assert said("quarantine", "a.mp4", "--camera", "cam1", "--reason", "it ends the decoder") == (
+        0,
+        f"quarantined  cam1  {video}: it ends the decoder\n"
+        "`laps backfill --only missing` makes what it touches without it: 2026-01-05-03:00 UTC\n",
+    )
+    for arguments in (("ingest", "--landing", recordings.landing), ("ingest", "a.mp4", "--camera", "cam1")):
+        assert said(*arguments) == (0, f"left out     cam1  {video}: quarantined by a person: it ends the decoder\n")
+    assert said("quarantine", "a.mp4", "--camera", "cam1", "--lift") == (
+        0,
+        f"lifted       cam1  {video}\n"
+        "`laps backfill --only missing` makes what it touches with it: 2026-01-05-03:00 UTC\n",
+    )
+    assert recordings.hours("cam1") == hours(THREE)
+    video.write_bytes(b"rubbish" * 99)
+    assert said("ingest", "a.mp4", "--camera", "cam1")[0] == 1
+    assert said("quarantine", "a.mp4", "--camera", "cam1", "--reason", "mended never")[0] == 0
+    code, out = said("quarantine", "a.mp4", "--camera", "cam1", "--lift")
+    assert code == 1 and out.startswith(f"lifted, and it still cannot be used: {video}: ")
 
 
 # -- the landing zone ------------------------------------------------------------------------------------------

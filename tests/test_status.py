@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,18 +25,28 @@ EIGHT, NINE, TEN = (f"cam1|2026-01-05-{hour}:00" for hour in ("08", "09", "10"))
 Run = Callable[..., tuple[int, str]]
 
 
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store in it, which holds footage in two hours of a camera, and a file that is none."""
+    folder = tmp_path_factory.mktemp("status")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
+        register = Recordings(Store(str(folder / "store")))
+        for name in ("a_20260105T080000Z.mp4", "b_20260105T090000Z.mp4"):
+            register.register(str(write_video(folder / name, seconds=36.0, fps=5, width=64, height=48)), "cam1")
+        bad = folder / "bad_20260105T100000Z.mp4"
+        bad.write_bytes(b"no video")
+        register.register(str(bad), "cam2")
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store with footage in two hours of a camera, and a file that is none."""
+def environment(registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of that store; its videos stay where they are."""
+    shutil.copytree(registered / "store", tmp_path / "store")
     monkeypatch.setenv("LAPS_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
-    register = Recordings(Store())
-    for name in ("a_20260105T080000Z.mp4", "b_20260105T090000Z.mp4"):
-        register.register(str(write_video(tmp_path / name, seconds=36.0, fps=5, width=64, height=48)), "cam1")
-    bad = tmp_path / "bad_20260105T100000Z.mp4"
-    bad.write_bytes(b"no video")
-    register.register(str(bad), "cam2")
 
 
 @pytest.fixture
@@ -80,17 +91,18 @@ def test_an_hour_that_is_running_closes_nothing_yet(status, monkeypatch):
     assert len(json.loads(status("--json")[1])["hours"]) == 2
 
 
+def launched(instance: dg.DagsterInstance, job: dg.JobDefinition, hour: str) -> dg.DagsterRun:
+    camera, _, time = hour.partition("|")
+    tags = {"dagster/partition/camera": camera, "dagster/partition/hour": time}
+    return instance.create_run_for_job(job, tags=tags)
+
+
 def test_the_latest_run_counts_and_those_of_other_jobs_do_not():
     @dg.job
     def track() -> None: ...
 
     @dg.job
     def sweep() -> None: ...
-
-    def launched(instance: dg.DagsterInstance, job: dg.JobDefinition, hour: str) -> dg.DagsterRun:
-        camera, _, time = hour.partition("|")
-        tags = {"dagster/partition/camera": camera, "dagster/partition/hour": time}
-        return instance.create_run_for_job(job, tags=tags)
 
     states = [HourState(CameraHour.parse(hour), lacking=["tracked"]) for hour in (EIGHT, NINE)]
     with open_instance() as instance:
@@ -102,6 +114,51 @@ def test_the_latest_run_counts_and_those_of_other_jobs_do_not():
         add_runs(instance, states)
     assert states[0].run == f"queued (track, run {newest.run_id[:8]})"
     assert states[1].run == f"failed (track, run {dead.run_id[:8]}): its process is gone: killed"
+
+
+def test_a_complete_hour_is_shown_while_it_is_made_again(status, monkeypatch):
+    @dg.job
+    def observe() -> None: ...
+
+    def complete(store, hours, release):
+        return [HourState(hour, covered=0.5) for hour in hours]
+
+    monkeypatch.setattr("laps_dagster.coverage.hour_states", complete)
+    with open_instance() as instance:
+        runs = [launched(instance, observe, hour) for hour in (EIGHT, NINE)]
+        instance.report_run_failed(runs[0], "its process is gone: killed")
+    code, out = status("--check", "--camera", "cam1")
+    assert code == 0 and "2 of 2 hours complete" in out
+    assert [line.strip() for line in out.splitlines() if "observe" in line] == [
+        f"2026-01-05-09:00 UTC   50%  complete; queued (observe, run {runs[1].run_id[:8]})"
+    ]
+    with open_instance() as instance:
+        instance.report_run_canceled(runs[1])
+    assert "observe" not in status("--camera", "cam1")[1], "what is over is the past of a complete hour"
+
+
+def test_quarantined_files_are_of_the_range_and_those_of_a_person_apart(status, laps_command, registered, tmp_path):
+    bad = registered / "bad_20260105T100000Z.mp4"
+    quarantined = f"\nquarantined\n  cam2  {bad}: "
+    code, out = status("--check", "--camera", "cam2")
+    assert code == 1 and quarantined in out
+    assert status("--check", "--camera", "cam2", "--from", "2026-01-05T10:00:00Z")[0] == 1
+    code, out = status("--check", "--camera", "cam2", "--from", "2026-01-05T11:00:00Z")
+    assert code == 0 and str(bad) not in out
+    assert status("--check", "--camera", "cam2", "--to", "2026-01-05T10:00:00Z")[0] == 0
+    # One without a start is of the time at which it was registered.
+    unknown = Path(shutil.copyfile(bad, tmp_path / "unknown.mp4"))
+    Recordings(Store()).register(str(unknown), "cam2")
+    code, out = status("--check", "--camera", "cam2", "--from", "2026-01-05T11:00:00Z")
+    assert code == 1 and str(unknown) in out and str(bad) not in out
+    for file in (bad, unknown):
+        assert laps_command("quarantine", file, "--camera", "cam2", "--reason", "renamed")[0] == 0
+    code, out = status("--check", "--camera", "cam2")
+    assert code == 0 and quarantined not in out
+    assert f"\nquarantined by a person\n  cam2  {bad}: renamed" in out
+    shown = json.loads(status("--json", "--camera", "cam2")[1])
+    assert shown["quarantined"] == []
+    assert [row["uri"] for row in shown["quarantined_by_a_person"]] == [str(bad), str(unknown)]
 
 
 def test_scripts_are_told_by_the_exit_code(status):

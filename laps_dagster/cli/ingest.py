@@ -25,7 +25,8 @@ def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landin
     """Register recordings. Without PATH, everything in <landing>/<camera>/… is registered.
 
     PATH may be a folder: it stands for the videos in it. Files are read where they lie and never copied. A file that
-    cannot be used is quarantined with its reason, and the others go on; the exit code is then 1. A start time comes
+    cannot be used is quarantined with its reason, and the others go on; the exit code is then 1. One that a person
+    quarantined (laps quarantine) is left out as long as it is the same file. A start time comes
     from --start, else from a sidecar JSON (<file>.json with {"start": "…Z"}), else from a UTC stamp in the file name
     (cam1_20261121T050000Z.mp4), else from the container's creation time.
     """
@@ -95,7 +96,9 @@ def _files(path: str) -> list[str]:
 
 
 def _say(outcome: dict[str, Any] | LapsError) -> str:
-    """Print what became of one file; returns ``ok``, ``quarantined`` or ``refused``."""
+    """Print what became of one file; returns ``ok``, ``left out``, ``quarantined`` or ``refused``."""
+    from resources.recordings import by_person
+
     if isinstance(outcome, LapsError):
         click.echo(f"refused      {outcome}", err=True)
         return "refused"
@@ -105,5 +108,8 @@ def _say(outcome: dict[str, Any] | LapsError) -> str:
             f"{outcome['end_time']:%H:%M:%S} UTC ({outcome['start_source']})  {outcome['uri']}"
         )
         return "ok"
+    if by_person(outcome):
+        click.echo(f"left out     {outcome['camera']}  {outcome['uri']}: quarantined by a person: {outcome['reason']}")
+        return "left out"
     click.echo(f"quarantined  {outcome['camera']}  {outcome['uri']}: {outcome['reason']}", err=True)
     return "quarantined"

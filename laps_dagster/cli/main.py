@@ -19,6 +19,7 @@ from resources.urls import refuse_credentials
 COMMANDS = {
     "demo": "laps_dagster.cli.demo",
     "ingest": "laps_dagster.cli.ingest",
+    "quarantine": "laps_dagster.cli.quarantine",
     "import": "laps_dagster.cli.imports",
     "backfill": "laps_dagster.cli.backfill",
     "promote": "laps_dagster.cli.releases",
