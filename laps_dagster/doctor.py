@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from laps.errors import LapsError
+from laps_dagster.instance import dagster_home
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -30,10 +31,16 @@ PROJECT = "laps-dagster"
 # Decoders that cameras' files need, and what clips are encoded with where they cannot be copied.
 DECODERS = ("h264", "hevc", "mpeg4", "mjpeg", "mpeg2video", "vp9")
 ENCODER = "libx264"
-# An hour of two cameras at 640x360 leaves about 0.3 GB of tables and clips behind.
+# An hour of a camera at 640x360 and 1 Mbit/s leaves some 670 MiB in the store (docs/operations.md).
 LITTLE_ROOM_BYTES = 10 * 10**9
+# What else takes room: logs of runs, 3 GB in a year of forty a day; files of an hour on their way up; models.
+LITTLE_ROOM_BESIDE_BYTES = 2 * 10**9
 LITTLE_MEMORY_BYTES = 4 * 10**9
 HEARTBEAT_S = 120.0
+# What LAPS_AUTOMATION switches on, in the order of a day.
+AUTOMATED = ("landing_files", "retention", "nightly", "morning", "weekly")
+# The name that Dagster gives to what `-m laps_dagster.definitions` loads.
+LOCATION = "laps_dagster.definitions"
 # Dagster's UI is slow with more than 100,000 partitions.
 MANY_PARTITIONS = 80_000
 
@@ -64,11 +71,14 @@ def examine() -> Iterator[Finding]:
         try:
             yield from look()
         except LapsError as error:
-            yield Finding(
-                subject, "problem", f"{error.where}: {error.what}" if error.where else error.what, error.fix or ""
-            )
+            yield _problem(subject, error)
         except OSError as error:
             yield Finding(subject, "problem", f"{error.filename or ''} {error.strerror or error}".strip())
+
+
+def _problem(subject: str, error: LapsError, before: str = "") -> Finding:
+    where = f"{error.where}: " if error.where else ""
+    return Finding(subject, "problem", f"{before}{where}{error.what}", error.fix or "")
 
 
 # --- the program and the machine ---------------------------------------------------------------------------------
@@ -121,6 +131,13 @@ def _machine() -> Iterator[Finding]:
         )  # fmt: skip
     if torch.cuda.is_available():
         yield Finding("gpu", "ok", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+    elif os.environ.get("LAPS_TRACKER") == "cotracker":
+        said = "none, and LAPS_TRACKER=cotracker: without one CoTracker is very slow"
+        fix = (
+            "Track on a machine with a GPU, its driver and a PyTorch that is built for it, or with LAPS_TRACKER=flow, "
+            "which takes a release of its own."
+        )
+        yield Finding("gpu", "note", said, fix)
     else:
         yield Finding("gpu", "ok", "none; only CoTracker would need one")
 
@@ -190,8 +207,6 @@ def _store() -> Iterator[Finding]:
     finally:
         store.delete(path)
     yield Finding("store", "ok", f"{store.root} can be read and written")
-    if store.is_local:
-        yield _room("room", Path(store.root))
     if store.exists(SETTINGS):
         yield Finding("first hour", "ok", str(store_settings(store)["first_hour"]))
         yield _partitions(store)
@@ -232,11 +247,27 @@ def _place_for(root: Path) -> Finding:
     return Finding("store", "note", f"{root} does not exist yet", "The first command that writes makes it.")
 
 
-def _room(subject: str, folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free
-    if free < LITTLE_ROOM_BYTES:
-        return Finding(subject, "note", f"{free / 10**9:.1f} GB free in {folder}", "Make room before a long backfill.")
-    return Finding(subject, "ok", f"{free / 10**9:.0f} GB free in {folder}")
+def _room() -> Iterator[Finding]:
+    """Room where something grows, or waits on its way to object storage; of what is not there yet, where it will be."""
+    from resources.store import Store, cache_folder
+
+    store = Store()
+    if store.is_local:
+        yield _free("the store", Path(store.root), LITTLE_ROOM_BYTES, "Make room before a long backfill.")
+    old_runs = "`LAPS_KEEP_RUNS_DAYS=7 laps retention apply` removes logs of old runs, and what is over age of tables."
+    yield _free("runs and their logs", dagster_home(), LITTLE_ROOM_BESIDE_BYTES, old_runs)
+    if not store.is_local:
+        uploads = Path(tempfile.gettempdir())
+        yield _free("uploads", uploads, LITTLE_ROOM_BESIDE_BYTES, "Make room, or set TMPDIR to another folder.")
+        other = "Make room, or set XDG_CACHE_HOME to another folder. What is in it is fetched again."
+        yield _free("models that were fetched", cache_folder(), LITTLE_ROOM_BESIDE_BYTES, other)
+
+
+def _free(what: str, folder: Path, little_bytes: int, fix: str) -> Finding:
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    said = f"{free / 10**9:,.1f} GB free for {what}, in {folder}"
+    return Finding("room", "note", said, fix) if free < little_bytes else Finding("room", "ok", said)
 
 
 def _models(store: Store) -> Iterator[Finding]:
@@ -256,6 +287,13 @@ def _models(store: Store) -> Iterator[Finding]:
         if release.tokenizer is not None:
             load(registry.folder("tokenizer", release.tokenizer))
         yield Finding("release", "ok", f"{release.name}, its tokenizer loads")
+        for draft in registry.drafts():
+            said = f"{draft.name} ({draft.note}, {draft.created_at}) waits beside {release.name}, and nothing uses it"
+            fix = (
+                f"Look at `laps report --release {draft.name} --out {draft.name}.html`, then "
+                f"`laps promote {draft.name}` or `laps discard {draft.name}`."
+            )
+            yield Finding("draft", "note", said, fix)
     connection = open_catalog(store)
     count = connection.execute("SELECT count(*) FROM primitives").fetchall()[0][0]
     connection.close()
@@ -264,46 +302,108 @@ def _models(store: Store) -> Iterator[Finding]:
 
 def _landing() -> Iterator[Finding]:
     from resources.recordings import landing_root
-    from resources.store import file_system
+    from resources.store import Store
 
-    root = landing_root()
-    fs, base = file_system(root)
-    if not fs.exists(base):
+    landing = Store(landing_root())
+    if landing.is_local and Path(landing.root).exists() and not os.access(landing.root, os.R_OK | os.X_OK):
+        yield Finding("landing zone", "problem", f"{landing.root} may not be read", "Give this user the right to.")
+        return
+    # Listed before it is looked for: to a look at a bucket, keys that are refused are a bucket that is not there.
+    cameras = landing.folders("")
+    if not cameras and not landing.fs.exists(landing.full_path("").rstrip("/")):
         fix = "Make it, or name another by LAPS_LANDING; recordings elsewhere are registered by `laps ingest FILE`."
-        yield Finding("landing zone", "note", f"{root} does not exist", fix)
+        yield Finding("landing zone", "note", f"{landing.root} does not exist", fix)
         return
-    cameras = [entry for entry in fs.ls(base, detail=True) if entry["type"] == "directory"]
-    if "://" not in root and not os.access(root, os.R_OK | os.X_OK):
-        yield Finding("landing zone", "problem", f"{root} may not be read", "Give this user the right to.")
-        return
-    yield Finding("landing zone", "ok", f"{root}, {len(cameras)} camera folder{'' if len(cameras) == 1 else 's'}")
+    yield Finding(
+        "landing zone", "ok", f"{landing.root}, {len(cameras)} camera folder{'' if len(cameras) == 1 else 's'}"
+    )
 
 
 # --- Dagster -----------------------------------------------------------------------------------------------------
 
 
+def _definitions() -> Iterator[Finding]:
+    """What web server and daemon load. A daemon that cannot goes on, does nothing, and says so in its log only."""
+    cannot = "web server and daemon cannot load them: "
+    try:
+        from dagster import Definitions
+
+        from laps_dagster.definitions import defs
+
+        Definitions.validate_loadable(defs)
+    except LapsError as error:
+        yield _problem("definitions", error, cannot)
+    except Exception as error:  # noqa: BLE001  whatever keeps them from loading is a finding
+        said = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        fix = f"`dagster definitions validate -m {LOCATION}` shows the whole error."
+        yield Finding("definitions", "problem", f"{cannot}{said}", fix)
+    else:
+        yield Finding("definitions", "ok", "can be loaded by web server and daemon")
+
+
 def _dagster() -> Iterator[Finding]:
     from dagster import DagsterError, DagsterInvalidConfigError
 
-    from laps_dagster.instance import DEFAULT_HOME, open_instance, records_error
+    from laps_dagster.instance import open_instance, records_error
 
-    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).expanduser().absolute()
+    home = dagster_home()
     if not (home / "dagster.yaml").exists():
         yield Finding("dagster", "note", f"{home} is not used yet", "The first backfill or `laps dev` makes it.")
+        yield from _automation()
         return
     try:
         with open_instance() as instance:
             yield from _instance(instance, home)
-    except DagsterError as error:
-        # An error of configuration names the schema first, and says behind it what does not fit.
-        errors = error.errors if isinstance(error, DagsterInvalidConfigError) else ()
-        said = str(errors[0].message if errors else error).strip().splitlines()[0]
-        yield Finding("dagster", "problem", f"{home}/dagster.yaml cannot be used: {said}", "Correct the file.")
     except Exception as error:
         known = records_error(error)
-        if known is None:
+        if known is not None:
+            yield _problem("dagster", known)
+        elif isinstance(error, DagsterError):
+            # An error of configuration names the schema first, and says behind it what does not fit.
+            errors = error.errors if isinstance(error, DagsterInvalidConfigError) else ()
+            said = str(errors[0].message if errors else error).strip().splitlines()[0]
+            yield Finding("dagster", "problem", f"{home}/dagster.yaml cannot be used: {said}", "Correct the file.")
+        else:
             raise
-        yield Finding("dagster", "problem", f"{known.where}: {known.what}", known.fix or "")
+
+
+def _automation(instance: DagsterInstance | None = None) -> Iterator[Finding]:
+    """What of the day and the week runs by itself: as it was switched by hand, else as the environment says."""
+    from laps_dagster.settings import automated
+
+    try:
+        on = automated()
+    except LapsError:
+        return  # the definitions have said so
+    by_hand = {} if instance is None else _switched_by_hand(instance)
+    running = [name for name in AUTOMATED if by_hand.get(name, on)]
+    stopped = [name for name in AUTOMATED if name not in running]
+    said = f"LAPS_AUTOMATION is {'on' if on else 'off'}"
+    said += f"; running: {', '.join(running)}" if running else ""
+    if not stopped:
+        yield Finding("automation", "ok", said)
+    elif on:
+        fix = "Somebody stopped them in the UI, which stands above the variable: they are started there (Automation)."
+        yield Finding("automation", "note", f"{said}; stopped: {', '.join(stopped)}", fix)
+    else:
+        fix = "Start each in the UI (Automation), or all of them by LAPS_AUTOMATION=on for web server and daemon."
+        yield Finding("automation", "note", f"{said}; stopped: {', '.join(stopped)}", fix)
+
+
+def _switched_by_hand(instance: DagsterInstance) -> dict[str, bool]:
+    """The sensors and schedules that a person has switched, and whether on.
+
+    Others have no state in the instance, or one that says that the definitions decide. Names may have states of
+    another location as well, from before it had this name; those of this one count.
+    """
+    by_hand = {}
+    states = instance.all_instigator_state()
+    for state in sorted(states, key=lambda state: state.repository_selector.location_name == LOCATION):
+        if state.status.value in ("RUNNING", "STOPPED"):
+            by_hand[state.instigator_name] = state.status.value == "RUNNING"
+        else:
+            by_hand.pop(state.instigator_name, None)
+    return by_hand
 
 
 def _instance(instance: DagsterInstance, home: Path) -> Iterator[Finding]:
@@ -330,7 +430,7 @@ def _instance(instance: DagsterInstance, home: Path) -> Iterator[Finding]:
             "daemon",
             "note",
             f"silent: {', '.join(silent)}",
-            "Start its service (`systemctl start laps-daemon`), or `laps dev`. Never two.",
+            "Start its service (`sudo systemctl start laps-daemon`), or `laps dev`. Never two.",
         )
     elif failing:
         first = beats[failing[0]].errors or []
@@ -338,6 +438,7 @@ def _instance(instance: DagsterInstance, home: Path) -> Iterator[Finding]:
         yield Finding("daemon", "problem", said, "Its log has the whole error; the definitions must load.")
     else:
         yield Finding("daemon", "ok", f"{len(beats)} parts alive")
+    yield from _automation(instance)
     yield from _ray(instance)
 
 
@@ -375,6 +476,8 @@ LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "vision encoder": _vision,
     "store": _store,
     "landing zone": _landing,
+    "room": _room,
+    "definitions": _definitions,
     "dagster": _dagster,
     "alarms": _alarms,
 }

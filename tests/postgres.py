@@ -65,11 +65,16 @@ def serve() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    """The URL of a server's database."""
+def skip_where_absent() -> None:
+    """Skip the test where no server can be started, or nothing can talk to one."""
     pytest.importorskip("dagster_postgres", reason="the extra `postgres` is not installed")
     if reason := absent():
         pytest.skip(reason)
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """The URL of a server's database."""
+    skip_where_absent()
     with serve() as url:
         yield url

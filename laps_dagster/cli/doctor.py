@@ -15,8 +15,8 @@ _MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "problem": ("PROBLE
 def doctor(as_json: bool) -> None:
     """Say what is wrong with this installation, and what to do.
 
-    Packages, codecs, weights, store, landing zone and Dagster are looked at. The exit code is 1 where something will
-    fail, else 0 (also with notes).
+    Packages, codecs, weights, store, landing zone, room and Dagster with what it loads are looked at. The exit code is
+    1 where something will fail, else 0 (also with notes).
     """
     from laps_dagster.doctor import examine
 
