@@ -9,6 +9,7 @@ import warnings
 
 import dagster as dg
 
+from assets.guide import see, what_to_do
 from assets.partitions import camera_hour, camera_hours
 from assets.retries import tried_again
 from laps.consistency import RULES
@@ -17,12 +18,15 @@ from resources.configured import StoreResource
 from resources.publishing import in_words, published_problems, withdraw
 from resources.release import ReleaseResource
 
+ADDS_UP = "adds-up"  # section of docs/alarms.md
+_ASKS = "The rows of the hour fit the time grid and each other."
+
 
 def _check(table: Table) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=table.name,
         name=f"{table.name}_adds_up",
-        description=(RULES[table].__doc__ or "The rows of the hour fit the time grid and each other.").strip(),
+        description=f"{(RULES[table].__doc__ or _ASKS).strip()} {see(ADDS_UP)}",
         partitions_def=camera_hours,
         blocking=True,
     )
@@ -36,7 +40,12 @@ def _check(table: Table) -> dg.AssetChecksDefinition:
         said = in_words(problems) or "adds up"
         if problems:
             said += f"; moved to {withdraw(files, table, hour, model, problems)}"
-        return dg.AssetCheckResult(passed=not problems, description=said, metadata={"problems": len(problems)})
+        return dg.AssetCheckResult(
+            passed=not problems,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=said,
+            metadata={**what_to_do(ADDS_UP), "problems": len(problems)},
+        )
 
     return adds_up
 

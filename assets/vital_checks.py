@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from assets.guide import see, what_to_do
 from assets.partitions import camera_hour, camera_hours
 from assets.retries import tried_again
 from laps import vitals
@@ -26,8 +27,6 @@ from resources.store import Store
 
 if TYPE_CHECKING:
     from laps.calibration import Calibration
-
-DOCS = "docs/alarms.md"
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def result(rule: Rule, verdict: Verdict) -> dg.AssetCheckResult:
         passed=verdict.passed,
         severity=severity,
         description=verdict.said,
-        metadata={"what to do": f"{DOCS}#{rule.name}", **verdict.figures},
+        metadata={**what_to_do(rule.name), **verdict.figures},
     )
 
 
@@ -127,7 +126,7 @@ def _check(rule: Rule, look: Callable[[Seen], Verdict]) -> dg.AssetChecksDefinit
     @dg.asset_check(
         asset=rule.table,
         name=rule.name,
-        description=f"{rule.asks} What it means and what to do: {DOCS}#{rule.name}",
+        description=f"{rule.asks} {see(rule.name)}",
         partitions_def=camera_hours,
     )
     @tried_again

@@ -22,10 +22,13 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG  # not public
 
+from assets.checks import ADDS_UP
+from assets.guide import WHAT_TO_DO, place
 from laps.errors import AlarmError
 from laps_dagster.coverage import why_failed
 from laps_dagster.hour_runs import will_be_tried_again
 from resources.alarms import UI_URL, Message, channels, level
+from resources.publishing import REFUSED
 
 # What ended longer ago is nobody's alarm any more.
 LOOK_BACK_S = 2 * 86_400.0
@@ -38,7 +41,23 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 60.0, 900.0
 
 _RUNS_A_LOOK = 500
 _GROUPS_NAMED, _HOURS_NAMED, _ALARMS_IN_FIELDS = 10, 5, 50
-_DOCS = "docs/alarms.md"
+
+# What to do about a failed run that is of no hour, by its job. docs/alarms.md says of each what is missing until then.
+_RUN_AGAIN = "re-execute the run in the UI"
+_GO_ON = "`laps backfill --release RELEASE --only missing` goes on; `laps releases` names the release"
+REMEDIES = {
+    "publish": f"{_RUN_AGAIN}, or `laps backfill --only missing`, which publishes in the end",
+    "compact": "`laps compact`",
+    "plan_night": "`laps backfill --only missing` makes the hours and the report, then `laps compact`",
+    "look_at_night": "`laps status` says which hours are not complete",
+    "apply_retention": "`laps retention apply`",
+    "fill_draft": f"{_RUN_AGAIN}, which goes on with its draft, or `laps discard` the draft",
+    "export": f"{_RUN_AGAIN}, or give `laps export` again",
+    "evaluate": _RUN_AGAIN,
+    "train_tokenizer": _GO_ON,
+    "calibrate": _GO_ON,
+    "fit_clusters": _GO_ON,
+}
 
 
 @dataclass(frozen=True)
@@ -139,27 +158,42 @@ def _troubles_of(instance: dg.DagsterInstance, run: dg.DagsterRun, least: str) -
         if evaluation.passed or (severity == "warn" and least == "error"):
             continue
         blocked |= bool(evaluation.blocking)
-        look = evaluation.metadata.get("what to do")
+        look = evaluation.metadata.get(WHAT_TO_DO)
+        # A check that blocks has set its hour aside, so that it is made again like one whose run failed.
+        of = evaluation.partition or hour
+        again = f"{_made_again(of)}; " if evaluation.blocking and "|" in of else ""
         yield Trouble(
             what=f"check {evaluation.asset_key.to_user_string()} {evaluation.check_name}",
             severity=severity,
-            hour=evaluation.partition or hour,
+            hour=of,
             why=evaluation.description or "it says no more",
-            fix=str(look.value) if look is not None else f"{_DOCS}#adds-up",
+            fix=f"{again}{place('checks') if look is None else look.value}",
             run_id=run.run_id,
         )
     # A check that blocked is why its run failed: that is told once.
     if run.status == dg.DagsterRunStatus.FAILURE and not blocked:
-        camera = f" --camera {hour.partition('|')[0]}" if "|" in hour else ""
-        again = f"`laps backfill{camera} --only missing` tries again; " if "|" in hour else ""
+        why = why_failed(instance, run.run_id)
         yield Trouble(
             what=f"run {run.job_name.strip('_').lower()}",
             severity="error",
             hour=hour if "|" in hour else "",
-            why=why_failed(instance, run.run_id),
-            fix=f"{again}{_DOCS}#run-failed",
+            why=why,
+            fix=_remedy(run.job_name, hour, why),
             run_id=run.run_id,
         )
+
+
+def _remedy(job: str, hour: str, why: str) -> str:
+    """What to do about a failed run, and where more is said of it."""
+    if "|" in hour:
+        first, section = _made_again(hour), "run-failed"
+    else:
+        first, section = REMEDIES.get(job, _RUN_AGAIN), "jobs-without-hours"
+    return f"{first}; {place(ADDS_UP if REFUSED in why else section)}"
+
+
+def _made_again(hour: str) -> str:
+    return f"`laps backfill --camera {hour.partition('|')[0]} --only missing` tries again"
 
 
 def _evaluations(instance: dg.DagsterInstance, run_id: str) -> Iterator[dg.AssetCheckEvaluation]:

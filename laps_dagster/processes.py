@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, DagsterRun
+    from dagster import DagsterInstance, DagsterRun, EventLogEntry
 
 # Dagster's prefix for tags that the UI does not show: nobody looks for a run by the number of its process.
 _TAG = ".dagster/laps_process"
@@ -23,6 +23,8 @@ _TAG = ".dagster/laps_process"
 _RAY_JOB = "laps/ray_job"
 RAY_JOB_VARIABLE = "LAPS_RAY_JOB"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# How the reason of a run begins whose process was seen to end before it had said so itself.
+DIED = "its worker process died"
 
 
 def identity(pid: int | None = None) -> str | None:
@@ -95,13 +97,18 @@ def fail_lost_run(instance: DagsterInstance, run_id: str, reason: str) -> str:
     run = instance.get_run_by_id(run_id)
     if run is None:
         return reason
-    said = [entry.user_message for entry in instance.all_logs(run_id) if entry.dagster_event is None]
-    if said:
-        reason = f"{reason}; the last it said: {said[-1]}"
+    reason = with_last_words(reason, instance.all_logs(run_id))
     if not run.is_finished:
         instance.report_run_failed(run, reason)
     instance.event_log_storage.free_concurrency_slots_for_run(run_id)
     return reason
+
+
+def with_last_words(reason: str, log: Iterable[EventLogEntry]) -> str:
+    """The reason for which a run was failed from outside, with the last thing that the run itself said in its log."""
+    said = [entry.user_message for entry in log if entry.dagster_event is None]
+    last = f"; the last it said: {said[-1].strip().splitlines()[0]}" if said and said[-1].strip() else ""
+    return reason if reason.endswith(last) else f"{reason}{last}"
 
 
 def runs_under_way(instance: DagsterInstance) -> Sequence[DagsterRun]:

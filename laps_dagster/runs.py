@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from laps_dagster.instance import open_instance, records_error
-from laps_dagster.processes import fail_lost_run, fail_lost_runs, made_here, pool_holders
+from laps_dagster.processes import DIED, fail_lost_run, fail_lost_runs, made_here, pool_holders
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent
@@ -29,6 +30,10 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 POOLS_LOOKED_AT_EVERY_S = 10.0
 # What tells the numerical libraries how many threads to use.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+# Dagster's text of a run that was failed from outside without a reason; the event before it says more.
+_WITHOUT_A_REASON = "This run has been marked as failed from outside the execution context."
+# How a code server says, in that event, that it found the process of a run gone.
+_FOUND_DEAD = re.compile(r"Run execution process for \S+ (.+?)\.(?:\s|$)")
 
 
 @dataclass(frozen=True)
@@ -81,14 +86,14 @@ def execute(task: Task, threads: int | None = None, run_id: str | None = None) -
                 run_id=run_id,
                 tags=made_here(run_id),
             )
-    except dg.DagsterError as error:
-        # The run could not even begin: an hour that is no partition, a configuration that does not fit.
-        return Outcome(task, False, error=str(error).strip().splitlines()[0])
     except Exception as error:
         said = records_error(error)
-        if said is None:
+        if said is not None:
+            return Outcome(task, False, error=str(said))
+        if not isinstance(error, dg.DagsterError):
             raise
-        return Outcome(task, False, error=str(said))
+        # The run could not even begin: an hour that is no partition, a configuration that does not fit.
+        return Outcome(task, False, error=str(error).strip().splitlines()[0])
     metadata: dict[str, dict[str, Any]] = {}
     for event in result.get_asset_materialization_events():
         entries = event.step_materialization_data.materialization.metadata
@@ -123,16 +128,37 @@ def reason_of(events: Iterable[DagsterEvent]) -> str:
                 if error.cause is None:
                     return f"{error.cls_name}: {text}"
                 error = error.cause
-    for event in events:
+    for place, event in enumerate(events):
         # Outside of any step: the event log could not be written, for instance.
         if event.is_job_event and event.is_failure:
             data = event.event_specific_data
             error = data.error if isinstance(data, JobFailureData) else None
             if error is not None:
-                return f"outside of any step: {str(error.message).strip()}"
+                return _outside(str(error.message))
+            if event.message == _WITHOUT_A_REASON:
+                return _said_before(events[:place]) or event.message
             if event.message:
                 return event.message
     return "the run failed; its log is in the Dagster UI"
+
+
+def _said_before(events: Sequence[DagsterEvent]) -> str:
+    """What Dagster noted last of a run that it then failed: how its process ended, or why it could not be started.
+
+    Under the daemon this is how a dead process shows: the code server that started it looks twice a second, and the
+    sensor `lost_runs` finds nothing left to do.
+    """
+    noted = next((event for event in reversed(events) if event.is_engine_event), None)
+    if noted is None:
+        return ""
+    if found := _FOUND_DEAD.search(noted.message or ""):
+        return f"{DIED}: it {found[1]}"
+    error = noted.engine_event_data.error
+    return _outside(str(error.message)) if error is not None else noted.message or ""
+
+
+def _outside(message: str) -> str:
+    return f"outside of any step: {message.strip()}"
 
 
 class Runner:
@@ -224,7 +250,7 @@ class Runner:
         if not crashed:
             return {}
         self._stop()
-        died = "its worker process died (a crash, or out of memory)"
+        died = f"{DIED} (a crash, or out of memory)"
         with open_instance() as instance:
             return {index: fail_lost_run(instance, run_ids[index], died) for index in sorted(crashed)}
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 QUARANTINE = "quarantine"
+# In the error of a run whose rows were refused: who tells of it knows by this which remedy to name.
+REFUSED = "do not add up"
 REASON = "reason.json"
 _NAMED = 20
 
@@ -44,7 +46,7 @@ def partition_writer(store: Store, table: Table, hour: CameraHour, model: str | 
             store.put_file(local, f"{QUARANTINE}/{path}")
             _give_reason(store, path, problems)
             raise SchemaError(
-                f"the rows of {table.name} do not add up: {in_words(problems)}; nothing was published",
+                f"the rows of {table.name} {REFUSED}: {in_words(problems)}; nothing was published",
                 where=hour.key,
                 fix=f"They lie in {store.url(f'{QUARANTINE}/{path}')}. Run the hour again; if it stays, it is a fault "
                 "in the stage that made them.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +12,18 @@ import pytest
 from dagster._core.utils import make_new_run_id  # not public
 
 from laps.errors import AlarmError, InputError, StoreError
+from laps.tables import RAW_VIDEO
 from laps_dagster import alarms as module
 from laps_dagster.alarms import FIRST_PAUSE_S, FIRST_RETRY_S, LONGEST_PAUSE_S, Told, Trouble, alarms, compose
 from laps_dagster.doctor import _alarms
 from resources.alarms import Email, Message, Webhook, channels
+from resources.publishing import publish
+from resources.settings import store_settings
+from resources.store import Store
 from tests.conftest import Laps
 from tests.origins import origin_of
 from tests.receivers import MailReceiver, WebhookReceiver, serving
+from tests.test_publishing import HOUR, OVERLAPPING
 
 HOURS = [f"cam1|2026-01-05-{hour:02}:00" for hour in range(24)]
 MESSAGE = Message("LAPS: run observe failed", "LAPS: run observe failed\nwhy: no room – nothing left", {"count": 1})
@@ -29,6 +34,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WEBHOOK", "EMAIL", "SMTP", "SMTP_USER", "SMTP_PASSWORD", "SMTP_SECURITY", "FROM", "LEVEL"):
         monkeypatch.delenv(f"LAPS_ALARM_{name}", raising=False)
     monkeypatch.setenv("LAPS_UI_URL", "https://laps.example.org/")
+    monkeypatch.delenv("LAPS_DOCS_URL", raising=False)
 
 
 @pytest.fixture
@@ -238,31 +244,46 @@ class Watch:
         return str(result.skip_reason.skip_message)
 
 
-def run(instance: dg.DagsterInstance, *, ok: bool = False, tags: dict[str, str] | None = None) -> str:
+def no_room() -> None:
+    raise StoreError("cannot be written: no room", where="raw_video", fix="Make room.")
+
+
+def run(
+    instance: dg.DagsterInstance,
+    *,
+    ok: bool = False,
+    tags: dict[str, str] | None = None,
+    job: str = "observe",
+    fail: Callable[[], None] = no_room,
+) -> str:
     """A run of a job that fails, or not; its id."""
 
     @dg.op
     def step() -> None:
         if not ok:
-            raise StoreError("cannot be written: no room", where="raw_video", fix="Make room.")
+            fail()
 
-    @dg.job
-    def observe() -> None:
-        step()
-
-    return observe.execute_in_process(instance=instance, raise_on_error=False, tags=tags).run_id
+    made = dg.GraphDefinition(job, node_defs=[step]).to_job()
+    return made.execute_in_process(instance=instance, raise_on_error=False, tags=tags).run_id
 
 
-def check(instance: dg.DagsterInstance, severity: dg.AssetCheckSeverity, *, passed: bool = False) -> None:
+def check(
+    instance: dg.DagsterInstance,
+    severity: dg.AssetCheckSeverity,
+    *,
+    passed: bool = False,
+    blocking: bool = False,
+    tags: dict[str, str] | None = None,
+) -> None:
     @dg.asset
     def segments() -> None: ...
 
-    @dg.asset_check(asset=segments)
+    @dg.asset_check(asset=segments, blocking=blocking)
     def rate() -> dg.AssetCheckResult:
         metadata = {"what to do": "docs/alarms.md#rate"}
         return dg.AssetCheckResult(passed=passed, severity=severity, description="2 a minute", metadata=metadata)
 
-    dg.materialize([segments, rate], instance=instance)
+    dg.materialize([segments, rate], instance=instance, tags=tags, raise_on_error=False)
 
 
 def test_a_failed_run_is_told_once(webhook: WebhookReceiver, instance: dg.DagsterInstance, clock: Clock) -> None:
@@ -281,6 +302,52 @@ def test_a_failed_run_is_told_once(webhook: WebhookReceiver, instance: dg.Dagste
     clock.ahead_s = FIRST_PAUSE_S + 1
     assert watch.look() == "nothing to tell"
     assert len(webhook.taken) == 1
+
+
+def test_a_failed_run_of_no_hour_is_told_with_the_remedy_of_its_job(
+    webhook: WebhookReceiver, instance: dg.DagsterInstance
+) -> None:
+    for job in ("compact", "somebodys_own"):
+        run(instance, job=job)
+    assert Watch(instance).look() == "webhook: told 2"
+    text = webhook.taken[0]["text"]
+    assert "what to do: `laps compact`; docs/alarms.md#jobs-without-hours" in text
+    assert "what to do: re-execute the run in the UI; docs/alarms.md#jobs-without-hours" in text
+    assert "--only missing" not in text
+
+
+def test_rows_that_were_refused_lead_to_what_that_means(
+    webhook: WebhookReceiver, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
+    store = Store(str(tmp_path / "store"))
+    store_settings(store)
+    run(instance, tags={"dagster/partition": HOUR.key}, fail=lambda: publish(store, RAW_VIDEO, HOUR, OVERLAPPING))
+    assert Watch(instance).look() == "webhook: told 1"
+    text = webhook.taken[0]["text"]
+    assert "the rows of raw_video do not add up" in text
+    assert "what to do: `laps backfill --camera cam1 --only missing` tries again; docs/alarms.md#adds-up" in text
+
+
+def test_a_check_that_blocks_is_told_once_with_how_the_hour_is_made_again(
+    webhook: WebhookReceiver, instance: dg.DagsterInstance
+) -> None:
+    check(instance, dg.AssetCheckSeverity.ERROR, blocking=True, tags={"dagster/partition": HOURS[8]})
+    assert Watch(instance).look() == "webhook: told 1"
+    assert (
+        "what to do: `laps backfill --camera cam1 --only missing` tries again; docs/alarms.md#rate"
+        in webhook.taken[0]["text"]
+    )
+
+
+def test_an_alarm_links_to_the_docs_where_they_can_be_read(
+    webhook: WebhookReceiver, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAPS_DOCS_URL", "https://git.example.org/laps/blob/main/")
+    run(instance, tags={"dagster/partition": HOURS[8]})
+    Watch(instance).look()
+    link = "https://git.example.org/laps/blob/main/docs/alarms.md#run-failed"
+    assert f"tries again; {link}\n" in webhook.taken[0]["text"]
 
 
 def test_what_comes_soon_after_is_told_together(

@@ -330,8 +330,8 @@ def _missing(hours: Sequence[str]) -> str:
     listed = "".join(f"<li>{escape(hour)}</li>" for hour in hours[:MOST_ROWS])
     return (
         f"<p>{len(hours):,} {'hour has' if len(hours) == 1 else 'hours have'} no clustered primitives yet, so "
-        "no figure on this page counts them. Runs that failed are in the Dagster UI with their reasons; "
-        "<code>laps backfill --only missing</code> makes what is missing.</p>"
+        "no figure on this page counts them. <code>laps status</code> says why the last run of each "
+        "failed, where one did; <code>laps backfill --only missing</code> makes what is missing.</p>"
         f"<ul>{listed}</ul>{_more(len(hours))}"
     )
 
