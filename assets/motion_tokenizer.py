@@ -14,12 +14,13 @@ from pydantic import Field
 
 from assets.partitions import any_hours
 from assets.plots import training_plot
+from assets.retries import patiently, tried_again
 from assets.specs import MODELS, describe, picture
 from laps.errors import InputError, NotProcessedError
 from laps.tables import KEYPOINT_TRACKS
 from laps.timegrid import CameraHour
 from resources.configured import StoreResource
-from resources.models import TOKENIZER, ModelRegistry
+from resources.models import TOKENIZER, ModelRegistry, Release
 from resources.release import ReleaseResource
 from resources.settings import store_grid
 from resources.tracks import read_windows
@@ -44,6 +45,7 @@ class TokenizerTraining(dg.Config):
     pool="gpu",
     **describe(__doc__, group=MODELS, kinds={"pytorch"}),
 )
+@tried_again
 def motion_tokenizer(
     context: dg.AssetExecutionContext,
     config: TokenizerTraining,
@@ -83,13 +85,19 @@ def motion_tokenizer(
         max_windows=round(config.sample_hours * grid.samples_per_hour / grid.stride),
         progress=log,
     )
-    target = release.to_fill(files, TOKENIZER)
     registry = ModelRegistry(files)
     with tempfile.TemporaryDirectory() as folder:
         report = {**trained.report(), "hours": [hour.key for hour in hours]}
         tokenizer_id = save(trained.tokenizer, Path(folder), training=report)
-        registry.put(TOKENIZER, tokenizer_id, Path(folder))
-    registry.fill(target, TOKENIZER, tokenizer_id)
+
+        def keep() -> Release:
+            registry.put(TOKENIZER, tokenizer_id, Path(folder))
+            target = release.to_fill(files, TOKENIZER)
+            registry.fill(target, TOKENIZER, tokenizer_id)
+            return target
+
+        # A step that is tried again would train again.
+        target = patiently(keep, context.log.warning)
     for warning in trained.warnings:
         context.log.warning(warning)
     quality = {name: value for name, value in asdict(trained.quality).items() if value is not None}

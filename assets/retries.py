@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
@@ -40,6 +41,30 @@ def tried_again(compute: Callable[..., Any]) -> Callable[..., Any]:
             yield from compute(context, *args, **kwargs)
 
     return one_by_one if inspect.isgeneratorfunction(compute) else once
+
+
+def patiently(act: Callable[[], T], say: Callable[[str], None]) -> T:
+    """Do something with the store that must not lose what was computed before it, for as long as steps wait for it.
+
+    Args:
+        act: does it; it may be called again.
+        say: told before each wait.
+
+    Raises:
+        Failure: the store is still away after the last wait. A step that raises it is not tried again.
+    """
+    for attempt in range(MOST_RETRIES + 1):
+        try:
+            return act()
+        except (StoreError, OSError) as error:
+            if not is_transient(error):
+                raise
+            if attempt == MOST_RETRIES:
+                raise dg.Failure(str(error), allow_retries=False) from error
+            wait_s = FIRST_WAIT_S * 2**attempt
+            say(f"{error}; trying again in {wait_s:.0f} s")
+            time.sleep(wait_s)
+    raise AssertionError("not reached")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.partitions import datasets
+from assets.retries import tried_again
 from assets.specs import PUBLISH, describe
 from resources.configured import StoreResource
 from resources.release import ReleaseResource
@@ -43,6 +44,7 @@ class DatasetSettings(dg.Config):
     partitions_def=datasets,
     **describe(__doc__, group=PUBLISH, kinds={"huggingface", "parquet"}),
 )
+@tried_again
 def vla_dataset(
     context: dg.AssetExecutionContext, config: DatasetSettings, store: StoreResource, release: ReleaseResource
 ) -> dg.MaterializeResult:

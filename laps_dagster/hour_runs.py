@@ -17,6 +17,7 @@ from laps_dagster.jobs import observe
 
 THEN = "laps/then"
 NIGHT = "laps/night"
+DAY = "laps/day"
 
 # The daemon looks every few seconds for runs to try again.
 _TRIED_AGAIN_WITHIN_S = 600.0

@@ -10,7 +10,7 @@ a daemon that restarts goes on where it was, and a run is requested once.
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -20,7 +20,7 @@ from assets.retries import tried_again
 from laps.errors import InputError, LapsError, NotProcessedError, StoreError
 from laps.timegrid import CameraHour, from_datetime, now_ns
 from laps_dagster.following import Follower, uncalibrated_note
-from laps_dagster.hour_runs import hours_being_observed, hours_under_way
+from laps_dagster.hour_runs import DAY, UNFINISHED, hours_being_observed, hours_under_way
 from laps_dagster.jobs import CLOSING_JOBS, observe, segment
 from laps_dagster.nights import Left, open_nights
 from laps_dagster.sensors import add_cameras
@@ -32,6 +32,7 @@ from resources.settings import first_hour_ns
 from resources.store import is_transient
 
 RUNS_A_LOOK = 200
+MOST_MISSED_DAYS = 7
 NO_RELEASE = "no release is current, so there is nothing to work with: `laps backfill` makes the first"
 
 
@@ -51,7 +52,7 @@ def plan_day(
     if release is None:
         raise NotProcessedError("no release is current", where=files.root, fix="`laps backfill` makes the first.")
     register = recordings.open(files)
-    cameras = register.cameras()
+    cameras = register.cameras(include_superseded=True)
     add_cameras(context.instance, cameras)
     day = _day(config.day)
     start_ns, stop_ns = day_range(day)
@@ -122,17 +123,38 @@ def left_to_the_run() -> Iterator[None]:
     execution_timezone=night_zone(),
     default_status=schedules_status(),
     description="Every night the hours of the day before, of all cameras: observe and segment stages of what is "
-    "missing or out of date, then report and catalog. It works with the current release and trains nothing.",
+    "missing or out of date, then report and catalog. It works with the current release and trains nothing. Nights of "
+    "the last week in which no daemon ran are made up for.",
 )
-def nightly(context: dg.ScheduleEvaluationContext, store: StoreResource) -> dg.RunRequest | dg.SkipReason:
+def nightly(context: dg.ScheduleEvaluationContext, store: StoreResource) -> list[dg.RunRequest] | dg.SkipReason:
     with left_to_the_run():
         if store.models().current_name() is None:
             return dg.SkipReason(NO_RELEASE)
     when = context.scheduled_execution_time.astimezone(ZoneInfo(night_zone()))
-    day = str(when.date() - timedelta(days=1))
-    return dg.RunRequest(
-        run_key=day, run_config={"ops": {"plan_day": {"config": {"day": day}}}}, tags={"laps/day": day}
-    )
+    day = when.date() - timedelta(days=1)
+    return [
+        *(_plan(missed, run_key=f"{missed}, missed before {day}") for missed in _missed(context.instance, day)),
+        _plan(day, run_key=str(day)),
+    ]
+
+
+def _plan(day: date, run_key: str) -> dg.RunRequest:
+    config = {"ops": {"plan_day": {"config": {"day": str(day)}}}}
+    return dg.RunRequest(run_key=run_key, run_config=config, tags={DAY: str(day)})
+
+
+def _missed(instance: dg.DagsterInstance, day: date) -> list[date]:
+    """The days before one, and after the last that this schedule planned: Dagster makes up for one missed tick only."""
+    first = day - timedelta(days=MOST_MISSED_DAYS)
+    begun = [*UNFINISHED, dg.DagsterRunStatus.SUCCESS]
+    # The run that planned a day began after it.
+    lately = datetime(first.year, first.month, first.day, tzinfo=UTC)
+    runs = instance.get_runs(dg.RunsFilter(job_name=plan_night.name, statuses=begun, created_after=lately))
+    planned = [date.fromisoformat(run.tags[DAY]) for run in runs if DAY in run.tags]
+    if not planned:
+        return []  # it begins with this night
+    first = max(first, max(planned) + timedelta(days=1))
+    return [first + timedelta(days=number) for number in range((day - first).days)]
 
 
 @dg.sensor(

@@ -12,7 +12,7 @@ import dagster as dg
 from assets.partitions import multi_partition_key
 from laps.timegrid import CameraHour
 from laps_dagster.following import LOOK_BACK_S, Follower
-from laps_dagster.hour_runs import NIGHT, THEN, hour_of, is_over
+from laps_dagster.hour_runs import DAY, NIGHT, THEN, hour_of, is_over
 from laps_dagster.jobs import CLOSING_JOBS, observe, segment
 
 # A night that is not over after so long is closed with what there is.
@@ -106,7 +106,7 @@ class OpenNight:
 
     @property
     def _tags(self) -> dict[str, str]:
-        return {NIGHT: self.run_id, "laps/day": self.plan.day}
+        return {NIGHT: self.run_id, DAY: self.plan.day}
 
     def _hour_runs(self, due: list[tuple[str, CameraHour]]) -> list[dg.RunRequest]:
         return [self._hour_run(job, hour) for job, hour in due]

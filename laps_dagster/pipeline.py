@@ -66,8 +66,8 @@ class Progress:
 def select_hours(
     recordings: Recordings, cameras: Sequence[str], start_ns: int | None, stop_ns: int | None
 ) -> list[CameraHour]:
-    """The hours with footage of the cameras (default: all) inside ``[start_ns, stop_ns)``."""
-    known = recordings.cameras()
+    """The hours with footage of the cameras (default: all) inside ``[start_ns, stop_ns)``, and those that had such."""
+    known = recordings.cameras(include_superseded=True)
     for camera in cameras:
         if camera not in known:
             raise InputError(
@@ -112,7 +112,7 @@ class Backfill:
 
         Raises NotProcessedError when a step that all hours depend on failed.
         """
-        self.store.remove_leftovers()
+        self.store.remove_leftovers(besides=self.recordings.landing)
         try:
             with self.runner:
                 return self._run()

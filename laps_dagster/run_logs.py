@@ -5,6 +5,8 @@ They are most of what a run leaves behind. Dagster's own ``delete_run`` empties 
 takes the materializations along: hours that were made long ago would be shown as missing, and a backfill of missing
 hours in the UI would make them all again. So the run stays, with how it ended and what it made, which SQLite keeps in
 an index beside the files.
+
+What sensors and schedules log lies there too, a file for each tick that said something, and Dagster never removes it.
 """
 
 from __future__ import annotations
@@ -34,14 +36,17 @@ class RemovedLogs:
 
     Attributes:
         runs: of how many runs.
-        size_bytes: how much room it took.
+        size_bytes: how much room it took, with that of ticks.
+        ticks: of how many ticks of sensors and schedules.
     """
 
     runs: int
     size_bytes: int
+    ticks: int = 0
 
     def __str__(self) -> str:
-        return f"logs of {self.runs:,} run{'' if self.runs == 1 else 's'}, {self.size_bytes / 1e6:,.1f} MB"
+        ticks = f" and {_counted(self.ticks, 'tick')}" if self.ticks else ""
+        return f"logs of {_counted(self.runs, 'run')}{ticks}, {self.size_bytes / 1e6:,.1f} MB"
 
 
 def remove_logs(
@@ -63,9 +68,10 @@ def remove_logs(
     before_s = (time.time() if now_s is None else now_s) - days * 86_400
     # By what lies there and not by the list of runs, in which nothing says whether a run still has its logs.
     left = _left_behind(instance) if days else {}
+    ticks, size = _remove_tick_logs(instance, before_s, dry_run=dry_run) if days else (0, 0)
     written = {run_id: max(map(_written_s, paths)) for run_id, paths in left.items()}
     old = sorted((run_id for run_id in left if written[run_id] < before_s), key=lambda run_id: written[run_id])
-    runs = size = 0
+    runs = 0
     for first in range(0, len(old), _AT_ONCE):
         some = old[first : first + _AT_ONCE]
         records = instance.get_run_records(dg.RunsFilter(run_ids=some))
@@ -78,12 +84,25 @@ def remove_logs(
             if run_id in kept:
                 continue
             if runs == at_most:
-                return RemovedLogs(runs, size)
+                return RemovedLogs(runs, size, ticks)
             runs += 1
             size += sum(map(_size, left[run_id]))
             for path in left[run_id] if not dry_run else ():
                 _remove(path)
-    return RemovedLogs(runs, size)
+    return RemovedLogs(runs, size, ticks)
+
+
+def _remove_tick_logs(instance: DagsterInstance, before_s: float, *, dry_run: bool) -> tuple[int, int]:
+    """Remove what ticks logged before a time: ``<repository>/<sensor>/<tick>.err``; how many files, and their bytes."""
+    count = size = 0
+    for path in Path(instance.storage_directory()).glob("*/*/*.err"):
+        if _RUN_ID.fullmatch(path.parents[1].name) or _written_s(path) >= before_s:
+            continue
+        count += 1
+        size += _size(path)
+        if not dry_run:
+            _remove(path)
+    return count, size
 
 
 def _left_behind(instance: DagsterInstance) -> dict[str, list[Path]]:
@@ -102,6 +121,10 @@ def _left_behind(instance: DagsterInstance) -> dict[str, list[Path]]:
             if _RUN_ID.fullmatch(run_id):
                 found[run_id].append(path)
     return found
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _written_s(path: Path) -> float:

@@ -96,22 +96,23 @@ def landing_files(
     # And how many files of each camera came since its part of the register was copied.
     cursor = json.loads(context.cursor or "{}")
     look = zone.look(cursor.get("idle", ""))
-    if look.missing or look.digest == cursor.get("idle"):
+    if look.missing or look.under_way or look.digest == cursor.get("idle"):
         return _result(str(look), cursor)
     _tell(context, look)
     add_cameras(context.instance, sorted({zone.recordings.camera_of(uri) for uri in look.registered}))
     release = store.models().current_name()
     requested: dict[CameraHour, str] = {}
     if release is not None:
-        ready = zone.ready_hours(now_ns(), HOURS_A_LOOK)
         asked = cursor.get("asked", {})
+        busy = hours_being_observed(context.instance)
+        # What was requested a moment ago is busy as well, and is seen to be done with.
+        ready = zone.ready_hours(now_ns(), HOURS_A_LOOK, besides={hour for hour in busy if hour.key not in asked})
         confirmed = {hour for hour, state in ready.items() if asked.get(hour.key) == state}
         # An hour before the first one is no partition (the store's first hour may be moved).
         first_ns = first_hour_ns(files.root)
         open_hours = [hour for hour in ready if hour not in confirmed and hour.start_ns >= first_ns]
         due = OutOfDate(files, release, zone.registrations(open_hours), by_day=True).hours(OBSERVE, open_hours)
         zone.done_with(ready.keys() - set(due))
-        busy = hours_being_observed(context.instance)
         requested = {hour: ready[hour] for hour in due if hour not in busy}
         add_cameras(context.instance, sorted({hour.camera for hour in requested}))
     said = str(look)

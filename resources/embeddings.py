@@ -81,8 +81,45 @@ def by_part(counts: Sequence[int], chosen: np.ndarray) -> Iterator[tuple[int, np
             yield part, chosen[first:last] - (stop - count)
 
 
+def sample(counts: Sequence[int], at_most: int, most_parts: int, seed: int) -> list[tuple[int, np.ndarray]]:
+    """An even sample of what lies in several parts, from no more parts than there is time to read.
+
+    Where there are more, one primitive is drawn from each of ``most_parts`` equal stretches, and from the part that it
+    lies in as many as each stretch gives: a part is drawn as often as it is large, so every row is as likely as any
+    other but for parts that hold fewer rows than a stretch gives, which are taken whole.
+
+    Args:
+        counts: how many rows each part holds.
+        at_most: rows to take at most.
+        most_parts: parts to read at most.
+        seed: seed of the sample.
+
+    Returns:
+        The parts in their order, and the rows of each, int64 and rising; the same for the same arguments.
+    """
+    import numpy as np
+
+    total = sum(counts)
+    if total <= at_most or sum(count > 0 for count in counts) <= most_parts:
+        return list(by_part(counts, spread(total, at_most, seed)))
+    most_parts = min(most_parts, at_most)
+    rng = np.random.default_rng((seed, most_parts))  # not the draws that chose the parts once more
+    found = []
+    for part, drawn in by_part(counts, spread(total, most_parts, seed)):
+        rows = min(counts[part], len(drawn) * (at_most // most_parts))
+        found.append((part, np.sort(rng.choice(counts[part], rows, replace=False))))
+    return found
+
+
 def read_embeddings(
-    store: Store, release: Release, hours: Iterable[CameraHour], *, at_most: int | None = None, seed: int = 0
+    store: Store,
+    release: Release,
+    hours: Iterable[CameraHour],
+    *,
+    at_most: int | None = None,
+    most_hours: int | None = None,
+    counts: Sequence[int] | None = None,
+    seed: int = 0,
 ) -> Embeddings:
     """The embeddings of several hours, or an even sample of them.
 
@@ -94,22 +131,26 @@ def read_embeddings(
         release: the release.
         hours: camera hours.
         at_most: primitives to take at most; default: all.
+        most_hours: hours to read at most for them (:func:`sample`); default: all.
+        counts: how many primitives each hour holds, where that is known; else each file is asked.
         seed: seed of the sample.
     """
     import numpy as np
 
     hours = list(hours)
-    with naming(release):
-        counts = [store.partition_rows(SEGMENT_EMBEDDINGS, hour, release.name) for hour in hours]
+    if counts is None:
+        with naming(release):
+            counts = [store.partition_rows(SEGMENT_EMBEDDINGS, hour, release.name) for hour in hours]
     total = sum(counts)
-    chosen = spread(total, total if at_most is None else at_most, seed)
+    drawn = sample(counts, total if at_most is None else at_most, most_hours or len(hours), seed)
+    wanted = sum(len(rows) for _, rows in drawn)
     ids: list[str] = []
     embeddings = np.zeros((0, 0), np.float32)
-    for part, rows in by_part(counts, chosen):
+    for part, rows in drawn:
         taken = read_hour_embeddings(store, release, hours[part]).take(rows)
         values = matrix(taken["embedding"])
         if not ids:
-            embeddings = np.empty((len(chosen), values.shape[1]), np.float32)
+            embeddings = np.empty((wanted, values.shape[1]), np.float32)
         embeddings[len(ids) : len(ids) + len(values)] = values
         ids += taken["segment_id"].to_pylist()
     return Embeddings(ids, embeddings, total)

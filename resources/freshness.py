@@ -22,7 +22,8 @@ class Freshness:
 
     Args:
         store: the store.
-        by_day: list the days that are asked for and not whole tables, for a few hours of a large store.
+        by_day: list only the folders that are asked for, such as days and cameras' parts of the register, and not
+            whole tables: for a few hours of a large store.
     """
 
     def __init__(self, store: Store, *, by_day: bool = False) -> None:
@@ -33,7 +34,9 @@ class Freshness:
     def written(self, path: str) -> float | None:
         """When a file was written, in seconds since the epoch; None when it is not there."""
         day, hour, _ = path.partition("/hour=")
-        folder = day if hour and self.by_day else path.split("/", 1)[0]
+        folder = path.split("/", 1)[0]
+        if self.by_day:
+            folder = day if hour else path.rpartition("/")[0]
         if folder not in self._folders:
             self._folders[folder] = self.store.modified(folder)
         return self._folders[folder].get(path)

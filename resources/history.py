@@ -8,23 +8,55 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
+from laps.compaction import COPIES, SOURCE
 from laps.tables import LATENT_STREAM, RAW_VIDEO, SEGMENTS
 from laps.timegrid import HOUR_NS, CameraHour, SampleGrid, from_datetime, to_datetime
 from laps.vitals import HISTORY_DAYS, HISTORY_HOURS, LEAST_MINUTES
 from resources.cameras import Cameras
-from resources.store import Store
+from resources.copies import at_once, copy_folder, read_manifests, rows_of_copy, source_marks
+from resources.store import PART, Store, hour_folder
 
 _DAY_NS = 24 * HOUR_NS
 _WEEKS = 4
+_SHARE_COLUMNS = ["used", "start_time", "end_time"]
 
 
 def footage_share(store: Store, hour: CameraHour) -> float:
     """The share of a described hour that has footage, 0 to 1."""
-    rows = store.read_partition(RAW_VIDEO, hour, columns=["used", "start_time", "end_time"]).to_pylist()
+    return _share(hour, store.read_partition(RAW_VIDEO, hour, columns=_SHARE_COLUMNS).to_pylist())
+
+
+def footage_shares(store: Store, hours: Iterable[CameraHour]) -> dict[CameraHour, float]:
+    """:func:`footage_share` of many described hours: a year's from a few compacted copies where these hold them."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    copy = COPIES[RAW_VIDEO.name]
+    folder = copy_folder(copy, None)
+    wanted = {f"{hour_folder(hour)}/{PART}": hour for hour in hours}
+    marks = source_marks(store, copy, None, {RAW_VIDEO.name: store.partition_marks(RAW_VIDEO)}) if wanted else {}
+    schema = pa.schema([*(RAW_VIDEO.schema().field(name) for name in _SHARE_COLUMNS), (SOURCE.name, pa.string())])
+    shares: dict[CameraHour, float] = {}
+    for group, manifest in read_manifests(store, [folder])[folder].items() if wanted else ():
+        if manifest.version != copy.version:
+            continue
+        held = [source for source, of in manifest.sources.items() if source in wanted and marks.get(source) == of]
+        rows = rows_of_copy(store, f"{folder}/{group}", manifest, schema, ds.field(SOURCE.name).isin(held))
+        of_source: dict[str, list[dict[str, Any]]] = {source: [] for source in held}
+        for row in rows.to_pylist() if rows is not None else ():
+            of_source[row[SOURCE.name]].append(row)
+        if rows is not None:
+            shares |= {wanted[source]: _share(wanted[source], some) for source, some in of_source.items()}
+    rest = [hour for hour in wanted.values() if hour not in shares]
+    return shares | dict(zip(rest, at_once(store, lambda hour: footage_share(store, hour), rest), strict=True))
+
+
+def _share(hour: CameraHour, rows: Iterable[dict[str, Any]]) -> float:
     total = 0
     for row in rows:
         if row["used"]:

@@ -7,7 +7,7 @@ beside the Parquet file; the table's ``clip_path`` says of each where it is, and
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from laps.compaction import FOLDER, folders_of
 from laps.tables import CLIPS, Table
@@ -43,6 +43,20 @@ def files_of_hours(store: Store, table: Table, hours: Collection[CameraHour]) ->
             if hour is not None and hour in hours:
                 found.setdefault(hour, []).append(path)
     return found
+
+
+def days_of(store: Store, root: str) -> Iterator[tuple[str, CameraHour]]:
+    """The folders of days below a folder of an hour table, for all models, and the first hour of each day.
+
+    What the days hold is not listed: a year of clips is millions of files.
+    """
+    for name in store.folders(root):
+        folder = f"{root}/{name}"
+        if name.startswith("date="):
+            names = folders_of(folder)
+            yield folder, CameraHour(names["camera"], parse_hour(f"{names['date']}-00:00"))
+        elif "=" in name:
+            yield from days_of(store, folder)
 
 
 def hour_of(path: str) -> CameraHour | None:

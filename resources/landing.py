@@ -11,18 +11,22 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from laps.errors import InputError, MediaError, StoreError, UnreachableError
-from laps.timegrid import CameraHour, from_datetime
+from laps.timegrid import NS_PER_S, CameraHour, from_datetime, now_ns
 from resources.freshness import touched_hours
 from resources.recordings import Landed, Recordings
 
 FOLDER = "landing"
+_EMPTY = "is empty, and it held files before"
+# What changed later may still be on its way into the register.
+_SETTLING_NS = 3600 * NS_PER_S
 # What was refused (a file that may not be read, a folder that is no camera's name) is tried again so often.
 _RETRY_S = 600.0
 # So many files one after another that cannot be reached are a network that is down, and no bad files.
@@ -31,6 +35,8 @@ _UNREACHABLE = 3
 _SLOW_LISTING_S = 10.0
 # What was registered is put on record so often: a tick that is ended from outside has not worked for nothing.
 _SAVE_S = 5.0
+# Whose turn it is to look, by store and record.
+_TURNS: dict[tuple[str, str], threading.Lock] = {}
 
 
 @dataclass
@@ -41,6 +47,8 @@ class Known:
         marker: its change marker.
         recording: its row's id where it can be used, else None.
         start_ns, stop_ns: what it covers as its container claims, where it can be used.
+        registered_ns: when its row was made, nanoseconds since the epoch: a start that is corrected there and back
+            gives another row. 0 in records of earlier versions.
         tried_s: when it was refused, seconds since the epoch; 0 where it was registered or quarantined.
     """
 
@@ -48,6 +56,7 @@ class Known:
     recording: str | None = None
     start_ns: int = 0
     stop_ns: int = 0
+    registered_ns: int = 0
     tried_s: float = 0.0
 
 
@@ -59,11 +68,14 @@ class Seen:
         files: what was offered, by uri.
         growing: marker of each file that is not yet stable, and since when it is so, seconds since the epoch.
         hours: keys of the hours that wait, and when something was last registered in them, seconds since the epoch.
+        moved: for those among them that a recording touched before it was offered again, the paths of its rows: what
+            it shows may have gone to other hours, and these are made from the row all the same.
     """
 
     files: dict[str, Known] = field(default_factory=dict)
     growing: dict[str, tuple[str, float]] = field(default_factory=dict)
     hours: dict[str, float] = field(default_factory=dict)
+    moved: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -78,6 +90,7 @@ class Look:
         vanished: uris that were there before.
         left: files that are still being written, or for which there was no time.
         missing: whether the landing zone is empty although it held files before.
+        under_way: whether another look of this process goes on, for which nothing was looked at.
         listing_s: seconds that listing it took.
     """
 
@@ -89,11 +102,14 @@ class Look:
     vanished: list[str] = field(default_factory=list)
     left: int = 0
     missing: bool = False
+    under_way: bool = False
     listing_s: float = 0.0
 
     def __str__(self) -> str:
+        if self.under_way:
+            return "an earlier look goes on: it has a large landing zone, or a file that takes long to look at"
         if self.missing:
-            return "the landing zone is empty, and it held files before: is a share not mounted? Nothing is changed"
+            return f"the landing zone {_EMPTY}: is a share not mounted? Nothing is changed"
         said = [
             f"{count} {what}"
             for count, what in (
@@ -148,6 +164,9 @@ class LandingZone:
     def look(self, known_digest: str = "") -> Look:
         """List the landing zone and register what is new or changed and stable.
 
+        One look at a time: a tick of the sensor that was ended goes on in its thread, and those that came after it
+        would wait behind the same file until the server of the definitions has no thread left to answer with.
+
         Args:
             known_digest: of the listing after which nothing was left to do; when it is the same, nothing is read.
 
@@ -155,6 +174,15 @@ class LandingZone:
             StoreError: the store cannot be written, or the landing zone cannot be listed.
             UnreachableError: its files cannot be reached. What was registered until then is on record.
         """
+        turn = _TURNS.setdefault((self.store.root, self.path), threading.Lock())
+        if not turn.acquire(blocking=False):
+            return Look("", 0, under_way=True)
+        try:
+            return self._look(known_digest)
+        finally:
+            turn.release()
+
+    def _look(self, known_digest: str) -> Look:
         listing_began = time.monotonic()
         listed = {landed.uri: landed for landed in self.recordings.listed()}
         look = Look(digest=_digest(f"{uri} {landed.marker}" for uri, landed in listed.items()), files=len(listed))
@@ -198,18 +226,58 @@ class LandingZone:
             self.save()
         return look
 
-    def ready_hours(self, present_ns: int, at_most: int) -> dict[CameraHour, str]:
-        """The first hours that are over and quiet, and for each a digest of the recordings that touch it."""
+    def not_registered(self, start_ns: int, stop_ns: int) -> list[str]:
+        """Uris of files that are in no row of the register; the landing zone is listed once, and no file is opened.
+
+        Only those of ``[start_ns, stop_ns)``: by the UTC stamp in their names, or by when they last changed. Those that
+        changed within the last hour may still be written, or wait for their turn.
+
+        Raises:
+            StoreError: the landing zone cannot be listed, or is empty of a sudden.
+        """
+        from laps.recordings import name_start
+
+        settled_ns = now_ns() - _SETTLING_NS
+        listed = list(self.recordings.listed())
+        if not listed and self.seen.files:
+            raise StoreError(_EMPTY, where=self.recordings.landing, fix="Is a share not mounted?")
+        found = []
+        known: dict[str, set[str]] = {}
+        for landed in listed:
+            times = (name_start(landed.uri)[0], landed.modified_ns)
+            is_of_time = any(time_ns is not None and start_ns <= time_ns < stop_ns for time_ns in times)
+            if not is_of_time or (landed.modified_ns or 0) > settled_ns:
+                continue
+            if landed.camera not in known:
+                known[landed.camera] = self.recordings.uris(landed.camera) if landed.camera else set()
+            if landed.uri not in known[landed.camera]:
+                found.append(landed.uri)
+        return found
+
+    def ready_hours(self, present_ns: int, at_most: int, besides: Collection[CameraHour] = ()) -> dict[CameraHour, str]:
+        """The first hours that are over and quiet, and for each a digest of the rows of recordings that touch it.
+
+        Args:
+            present_ns: the present, nanoseconds since the epoch.
+            at_most: so many hours.
+            besides: hours that nothing can be done for yet; others do not wait behind them.
+        """
         latest_s = time.time() - self.quiet_s
         hours = [CameraHour.parse(key) for key, since_s in self.seen.hours.items() if since_s <= latest_s]
-        ready = sorted(hour for hour in hours if hour.stop_ns <= present_ns)[:at_most]
+        ready = sorted(hour for hour in hours if hour.stop_ns <= present_ns and hour not in besides)[:at_most]
         touching = self._touching(ready)
-        return {hour: _digest(f"{known.recording} {known.start_ns}" for known in touching[hour]) for hour in ready}
+        return {
+            hour: _digest(f"{known.recording} {known.start_ns} {known.registered_ns}" for known in touching[hour])
+            for hour in ready
+        }
 
     def registrations(self, hours: Iterable[CameraHour]) -> dict[CameraHour, list[str]]:
-        """Paths of the register's rows for the recordings of the landing zone that touch each hour."""
+        """Paths of the register's rows for the recordings of the landing zone that touch each hour, or touched it."""
         return {
-            hour: [self.recordings.row_path(hour.camera, str(known.recording)) for known in found]
+            hour: [
+                *(self.recordings.row_path(hour.camera, str(known.recording)) for known in found),
+                *self.seen.moved.get(hour.key, []),
+            ]
             for hour, found in self._touching(hours).items()
         }
 
@@ -218,6 +286,7 @@ class LandingZone:
         if gone := {hour.key for hour in hours} & self.seen.hours.keys():
             for key in gone:
                 del self.seen.hours[key]
+                self.seen.moved.pop(key, None)
             self.save()
 
     def save(self) -> None:
@@ -242,7 +311,7 @@ class LandingZone:
         known = Known(landed.marker)
         if row["status"] == "ok":
             start_ns, stop_ns = from_datetime(row["start_time"]), from_datetime(row["end_time"])
-            known = Known(landed.marker, row["recording_id"], start_ns, stop_ns)
+            known = Known(landed.marker, row["recording_id"], start_ns, stop_ns, from_datetime(row["registered_at"]))
             look.registered.append(landed.uri)
         else:
             look.quarantined[landed.uri] = row["reason"]
@@ -254,6 +323,10 @@ class LandingZone:
                 # The hour after closes what is open.
                 for hour in {*hours, *(hour.next for hour in hours)}:
                     self.seen.hours[hour.key] = now_s
+                if one is before:
+                    row_path = self.recordings.row_path(landed.camera, one.recording)
+                    for hour in hours:
+                        self.seen.moved[hour.key] = sorted({row_path, *self.seen.moved.get(hour.key, [])})
 
     def _touching(self, hours: Iterable[CameraHour]) -> dict[CameraHour, list[Known]]:
         wanted = set(hours)
@@ -276,6 +349,7 @@ class LandingZone:
                 files={uri: Known(**known) for uri, known in content["files"].items()},
                 growing={uri: (str(marker), float(since_s)) for uri, (marker, since_s) in content["growing"].items()},
                 hours=dict(content["hours"]),
+                moved=dict(content.get("moved", {})),
             )
         except (ValueError, TypeError, KeyError, EOFError, gzip.BadGzipFile) as error:
             raise StoreError(

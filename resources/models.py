@@ -10,7 +10,6 @@ a model that takes another's place empties the slots whose models were made with
 
 from __future__ import annotations
 
-import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from laps.errors import InputError, ModelMismatchError, NotProcessedError
 from laps.tables import CLUSTER_ASSIGNMENTS, TABLES, Table
-from resources.store import Store
+from resources.store import Store, cache_folder
 
 if TYPE_CHECKING:
     from laps.calibration import Calibration
@@ -155,7 +154,7 @@ class ModelRegistry:
             raise NotProcessedError(f"the store has no {kind} {model_id}", where=self.store.url(path))
         if self.store.is_local:
             return Path(self.store.full_path(path))
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "laps" / kind / model_id
+        cache = cache_folder() / kind / model_id
         if not (cache / "complete").exists():
             cache.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache.parent) as temporary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ from laps.tables import (
     Table,
 )
 from laps.timegrid import CLOSES, CameraHour, hours_to_close, now_ns
-from resources.embeddings import by_part, embedding_models, matrix, read_embeddings, spread
+from resources.copies import AT_ONCE
+from resources.embeddings import Embeddings, embedding_models, matrix, read_embeddings, sample
 from resources.models import (
     CLUSTER_MODEL,
     ENCODER,
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 # Descriptors are wide (2,276 numbers without a vision-language model): so many take some 180 MB.
 ICSS_PRIMITIVES = 20_000
 MAP_PRIMITIVES = 5_000
+# Features of an hour are read as a whole (6 MB), embeddings too: after a year of two cameras there are 7,000 hours.
+ICSS_HOURS = 400
+MAP_HOURS = 250
 ENERGY_HOURS = 48
 
 
@@ -112,21 +117,26 @@ def survey(store: Store, release: Release) -> Survey:
         VISUAL_FEATURES: {"encoder_id": release.require(ENCODER)},
     }
     present = {table: set(store.partitions(table, release.name)) for table in expected}
-    hours: list[HourClusters] = []
-    left_out: dict[str, str] = {}
-    for hour in store.partitions(SEGMENTS, release.name):
+
+    def look(hour: CameraHour) -> HourClusters | str | None:
         there = {table: ids for table, ids in expected.items() if hour in present[table]}
         missing = [table.name for table in expected if table not in there and not kept.is_over_age(table, hour)]
         if CLUSTER_ASSIGNMENTS not in there and not missing:  # about to go with the primitives
-            continue
+            return None
         if missing:
-            left_out[hour.key] = f"has no {', '.join(missing)}"
-            continue
+            return f"has no {', '.join(missing)}"
         try:
-            hours.append(_hour_clusters(store, release, hour, there))
+            return _hour_clusters(store, release, hour, there)
         except (ModelMismatchError, NotProcessedError) as error:
-            left_out[hour.key] = error.what
-    return Survey(hours, left_out)
+            return error.what
+
+    hours = store.partitions(SEGMENTS, release.name)
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # four files of each hour: in object storage that is mostly waiting
+        found = dict(zip(hours, pool.map(look, hours), strict=True))
+    return Survey(
+        [seen for seen in found.values() if isinstance(seen, HourClusters)],
+        {hour.key: why for hour, why in found.items() if isinstance(why, str)},
+    )
 
 
 def _hour_clusters(
@@ -198,8 +208,9 @@ def coherence(
         surveyed: its hours.
         max_pairs: most pairs to compare in a cluster.
         seed: seed of all draws.
-        at_most: primitives to compare at most. Of more, an even sample over all hours is taken, in which each is as
-            likely as any other; then a rare cluster may be left with few, which its interval shows.
+        at_most: primitives to compare at most. Of more, an even sample is taken, in which each is as likely as any
+            other, over all hours or of :data:`ICSS_HOURS` where there are more; then a rare cluster may be left with
+            few, which its interval shows.
     """
     import numpy as np
 
@@ -210,16 +221,17 @@ def coherence(
     model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, model_id))
     labels = np.concatenate([np.zeros(0, np.int64), *(part.labels for part in surveyed.hours)])
     counts = [len(part.seen) for part in surveyed.hours]
-    chosen = spread(sum(counts), at_most, seed)
+    drawn = sample(counts, at_most, ICSS_HOURS, seed)
+    compared = sum(len(rows) for _, rows in drawn)
     features = np.zeros((0, 1), np.float32)
-    seen_labels = np.zeros(len(chosen), np.int64)
+    seen_labels = np.zeros(compared, np.int64)
     filled = 0
-    for place, rows in by_part(counts, chosen):
+    for place, rows in drawn:
         part = surveyed.hours[place]
         described = store.read_partition(VISUAL_FEATURES, part.hour, release.name, columns=["feature"])
         values = matrix(described["feature"].take(part.seen[rows]))
         if not filled:
-            features = np.empty((len(chosen), values.shape[1]), np.float32)
+            features = np.empty((compared, values.shape[1]), np.float32)
         features[filled : filled + len(rows)] = values
         seen_labels[filled : filled + len(rows)] = part.seen_labels[rows]
         filled += len(rows)
@@ -237,7 +249,7 @@ def coherence(
         rows=rows_table(CLUSTERS, scored),
         primitives=len(labels),
         seen=sum(counts),
-        compared=len(chosen),
+        compared=compared,
         icss_mean=report.overall.mean,
         baseline_mean=report.baseline.mean,
     )
@@ -248,9 +260,16 @@ def separation(store: Store, release: Release, surveyed: Survey, *, seed: int) -
     from laps.clustering import ClusterModel, quality
 
     model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.require(CLUSTER_MODEL)))
-    hours = [part.hour for part in surveyed.hours if part.embedded]
-    embeddings = read_embeddings(store, release, hours, at_most=MAP_PRIMITIVES, seed=seed).embeddings
+    embeddings = _sample_embeddings(store, release, surveyed, seed).embeddings
     return quality(model, embeddings, seed=seed), len(embeddings)
+
+
+def _sample_embeddings(store: Store, release: Release, surveyed: Survey, seed: int = 0) -> Embeddings:
+    parts = [part for part in surveyed.hours if part.embedded]
+    return read_embeddings(
+        store, release, [part.hour for part in parts], at_most=MAP_PRIMITIVES, most_hours=MAP_HOURS,
+        counts=[len(part.labels) for part in parts], seed=seed,
+    )  # fmt: skip
 
 
 def read_scores(store: Store, release: Release) -> dict[str, float]:
@@ -366,14 +385,13 @@ def _map_points(store: Store, release: Release, surveyed: Survey | None) -> list
     if None in (release.tokenizer, release.embedder, release.encoder, release.cluster_model):
         return []
     surveyed = surveyed or survey(store, release)
-    hours = [part.hour for part in surveyed.hours if part.embedded]
-    sample = read_embeddings(store, release, hours, at_most=MAP_PRIMITIVES)
-    if not sample.segment_ids:
+    shown = _sample_embeddings(store, release, surveyed)
+    if not shown.segment_ids:
         return []
     model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.require(CLUSTER_MODEL)))
-    labels, _ = model.assign(sample.embeddings)
-    points, _ = project(model, sample.embeddings)
+    labels, _ = model.assign(shown.embeddings)
+    points, _ = project(model, shown.embeddings)
     return [
         (segment_id, int(label), float(x), float(y))
-        for segment_id, label, (x, y) in zip(sample.segment_ids, labels, points, strict=True)
+        for segment_id, label, (x, y) in zip(shown.segment_ids, labels, points, strict=True)
     ]

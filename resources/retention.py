@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from laps import tables
+from laps.compaction import COPIES
 from laps.errors import InputError, StoreError
 from laps.tables import Table
 from laps.timegrid import NS_PER_S, CameraHour
-from resources.hour_files import copies_of, hour_of, month_of, roots_of
+from resources.hour_files import copies_of, days_of, hour_of, month_of, roots_of
 from resources.publishing import QUARANTINE
 from resources.store import PART, Store
 
@@ -42,6 +43,8 @@ KEPT: dict[Table, tuple[Table, ...]] = {
     tables.SEGMENT_EMBEDDINGS: (),
     tables.VISUAL_FEATURES: (),
 }
+# Of these there are compacted copies.
+_COPIED = {table for copy in COPIES.values() for table in copy.tables}
 _BELONGS_TO = {table: owner for owner, others in KEPT.items() for table in others}
 
 
@@ -119,7 +122,8 @@ def over_age(store: Store, kept: Retention) -> Iterator[tuple[Table, dict[Camera
         found: dict[CameraHour, list[str]] = {}
         # What was set aside holds the same people as what was published.
         roots = (*roots_of(table), f"{QUARANTINE}/{table.name}")
-        for path in sorted(path for root in roots for path in store.listing(root)):
+        days = (folder for root in roots for folder, first in days_of(store, root) if kept.is_over_age(table, first))
+        for path in (path for day in days for path in sorted(store.listing(day))):
             hour = hour_of(path)
             if hour is not None and kept.is_over_age(table, hour):
                 found.setdefault(hour, []).append(path)
@@ -138,12 +142,14 @@ def apply(store: Store, *, dry_run: bool = False) -> list[Removed]:
     for table, by_hour in over_age(store, kept):
         files = [path for paths in by_hour.values() for path in paths]
         removed.append(Removed(table.name, len(by_hour), len(files)))
-        months |= {month_of(hour) for hour in by_hour}
+        if table in _COPIED:
+            months |= {month_of(hour) for hour in by_hour}
         if not dry_run:
             # The table's own file last: as long as it is there, so are the clips that it names.
             parts = {path for path in files if path.endswith(f"/{PART}")}
             store.delete_files([path for path in files if path not in parts])
             store.delete_files(sorted(parts))
+            store.remove_empty_folders({path.rpartition("/")[0] for path in files})
     if months and not dry_run:
         store.delete_files(list(copies_of(store, months)))
     return removed

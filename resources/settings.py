@@ -7,6 +7,7 @@ be cheap for a local store: Dagster loads the code location often, and needs the
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from dataclasses import asdict
@@ -14,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from laps.errors import InputError, NotProcessedError
+from laps.errors import InputError, NotProcessedError, StoreError
 from laps.timegrid import SampleGrid, format_utc, from_datetime, parse_hour
-from resources.store import Store, store_root
+from resources.store import Store, cache_folder, is_transient, store_root
 
 SETTINGS = "settings.json"
 
@@ -38,7 +39,7 @@ def first_hour_ns(root: str | None = None) -> int:
             return _first_hour_ns(_read(Store(location)), location)
     elif not os.environ.get("LAPS_FIRST_HOUR"):
         with contextlib.suppress(NotProcessedError):
-            return _first_hour_ns(_read(Store(location)), location)
+            return _remote_first_hour_ns(Store(location))
     chosen_ns = _chosen_ns()
     return default_first_hour_ns() if chosen_ns is None else chosen_ns
 
@@ -96,6 +97,28 @@ def _read(store: Store) -> dict[str, Any]:
     if not isinstance(settings, dict) or not isinstance(settings.get("first_hour"), str):
         raise _broken('has no text "first_hour"', store.root)
     return settings
+
+
+def _remote_first_hour_ns(store: Store) -> int:
+    """The first hour of a store in object storage, or what it was when last read on this machine if that is away.
+
+    The definitions need it, and must load meanwhile: without them the daemon fails every run of its queue for good.
+    """
+    note = cache_folder() / "first_hours" / hashlib.sha256(store.root.encode()).hexdigest()[:16]
+    try:
+        first_ns = _first_hour_ns(_read(store), store.root)
+    except StoreError as error:
+        if not (is_transient(error) and note.exists()):
+            raise
+        return parse_hour(note.read_text())
+    said = format_utc(first_ns)
+    with contextlib.suppress(OSError):  # a home that nobody may write to, or a full disk
+        if not (note.exists() and note.read_text() == said):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            written = note.with_name(f"{note.name}.{os.getpid()}")
+            written.write_text(said)
+            written.replace(note)
+    return first_ns
 
 
 def _first_hour_ns(settings: dict[str, Any], root: str) -> int:

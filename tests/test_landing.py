@@ -116,7 +116,10 @@ def test_a_start_that_is_corrected_touches_the_hour_that_it_leaves(landing: Path
     looked = zone(landing)
     looked.look()
     assert ready(looked) == hours("05:00", "06:00", "09:00", "10:00")
-    assert looked.registrations(hours("05:00", "09:00"))[hours("05:00")[0]] == []
+    left, entered = looked.registrations(hours("05:00", "09:00")).values()
+    assert left == entered and len(left) == 1, "both are made from the row that changed"
+    looked.done_with(ready(looked))
+    assert zone(landing).registrations(hours("05:00"))[hours("05:00")[0]] == []
 
 
 def test_a_file_that_fills_the_preroll_touches_the_hour_after_itself(landing: Path, video: Path) -> None:
@@ -196,6 +199,60 @@ def test_vanished_files_are_told_and_come_back_as_new(landing: Path, video: Path
     look = zone(landing).look()
     assert look.missing and not look.vanished and "not mounted" in str(look)
     assert set(zone(landing).seen.files) == {str(kept), str(gone)}
+
+
+def test_a_file_that_a_person_quarantined_stays_so_whatever_is_forgotten(landing: Path, video: Path) -> None:
+    file = land(video, landing, "cam1/20260105T051000Z.mp4")
+    looked = zone(landing)
+    looked.look()
+    looked.recordings.quarantine(str(file), "cam1", "it ends the decoder")
+    looked.done_with(ready(looked))
+    assert zone(landing).look().registered == []
+    looked.store.delete(looked.path)
+    look = zone(landing).look()
+    assert (look.registered, look.quarantined) == ([], {str(file): "it ends the decoder"})
+    assert ready(zone(landing)) == []
+    os.utime(file, (5, 5))
+    assert zone(landing).look().registered == [str(file)]
+    assert ready(zone(landing)) == hours("05:00", "06:00")
+
+
+def test_files_that_nobody_registered_are_found_by_one_listing(
+    landing: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = (parse_utc("2026-01-05T00:00:00Z"), parse_utc("2026-01-06T00:00:00Z"))
+    inside, outside = (parse_utc(f"2026-01-{day}T05:00:00Z") / 1e9 for day in ("05", "04"))
+
+    def place(name: str, modified_s: float) -> str:
+        file = land(video, landing, name)
+        os.utime(file, (modified_s, modified_s))
+        return str(file)
+
+    place("cam1/20260105T051000Z.mp4", inside)
+    zone(landing).look()
+    left = [
+        place("cam1/20260105T052000Z.mp4", outside),
+        place("cam1/no_stamp.mp4", inside),
+        place("cam2/no_stamp.mp4", inside),
+        place("in_no_folder.mp4", inside),
+    ]
+    place("cam1/no_stamp_of_the_day_before.mp4", outside)
+    land(video, landing, "cam1/20260105T235900Z.mp4")  # changed a moment ago: it is still written
+    listed: list[str] = []
+    really = Store.listing
+
+    def listing(self: Store, folder: str) -> dict[str, dict[str, Any]]:
+        listed.extend([self.root] if self.root == str(landing) else [])
+        return really(self, folder)
+
+    monkeypatch.setattr(Store, "listing", listing)
+    assert sorted(zone(landing).not_registered(*day)) == sorted(left)
+    assert listed == [str(landing)]
+    zone(landing).look()
+    assert zone(landing).not_registered(*day) == [str(landing / "in_no_folder.mp4")]
+    landing.rename(landing.with_name("unmounted"))
+    with pytest.raises(StoreError, match="is empty, and it held files before"):
+        zone(landing).not_registered(*day)
 
 
 def test_a_network_that_is_down_ends_the_look_and_a_single_file_does_not(

@@ -26,7 +26,7 @@ from laps.tables import CLUSTER_ASSIGNMENTS, RECORDINGS, SEGMENT_EMBEDDINGS, SEG
 from laps.timegrid import NS_PER_S, CameraHour, parse_utc, to_datetime
 from resources.comparison import Kept, earlier_numbers, kept
 from resources.configured import StoreResource
-from resources.embeddings import by_part, read_embeddings, read_hour_embeddings, spread
+from resources.embeddings import by_part, read_embeddings, read_hour_embeddings, sample, spread
 from resources.models import (
     CALIBRATION,
     CLUSTER_MODEL,
@@ -344,6 +344,33 @@ def test_a_sample_is_read_without_the_rest(store: Store, monkeypatch: pytest.Mon
     monkeypatch.setattr(store, "read_partition", noted)
     assert len(read_embeddings(store, chosen, HOURS, at_most=1, seed=2).segment_ids) == 1
     assert len(set(opened)) == 1
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 30), max_size=20), st.integers(1, 200), st.integers(1, 9), st.integers(0, 5))
+def test_a_sample_reads_no_more_hours_than_it_may(counts: list[int], at_most: int, most: int, seed: int) -> None:
+    drawn = sample(counts, at_most, most, seed)
+    assert sum(len(rows) for _, rows in drawn) <= at_most
+    assert len(drawn) <= most or sum(counts) <= at_most
+    assert [part for part, _ in drawn] == sorted({part for part, _ in drawn})
+    for part, rows in drawn:
+        assert len(rows) and np.array_equal(rows, np.unique(rows)) and 0 <= rows[0] <= rows[-1] < counts[part]
+    again = sample(counts, at_most, most, seed)
+    assert all(np.array_equal(rows, same) for (_, rows), (_, same) in zip(drawn, again, strict=True))
+
+
+def test_a_sample_of_some_hours_is_as_likely_to_hold_one_primitive_as_another() -> None:
+    counts = [10, 30, 20] * 20
+    taken = np.zeros(sum(counts))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    draws = 1000
+    for seed in range(draws):
+        for part, rows in sample(counts, 60, 12, seed):
+            taken[starts[part] + rows] += 1
+    likely = taken / draws
+    assert likely.sum() == pytest.approx(60)
+    # Within five standard deviations of 60 of 1,200.
+    assert np.abs(likely - 0.05).max() < 5 * np.sqrt(0.05 * 0.95 / draws)
 
 
 @settings(deadline=None, max_examples=50)

@@ -112,6 +112,32 @@ def test_each_table_goes_at_its_own_age_and_nothing_else_does(store):
     assert apply(store) == []
 
 
+def test_only_days_that_may_be_over_age_are_listed_and_none_is_left_empty(store, monkeypatch):
+    """Millions of clips lie in the others."""
+    set_days(store, "keyframes", 30)
+    set_days(store, "clips", 30)
+    listed = []
+    really = Store.listing
+    monkeypatch.setattr(Store, "listing", lambda self, folder: listed.append(folder) or really(self, folder))
+    assert {one.table: one.hours for one in apply(store)} == {"keyframes": 2, "clips": 2}
+    days = {hour.date for hour in (OLD, OLD.next)}
+    assert listed and {folder.partition("date=")[2] for folder in listed if "compacted" not in folder} == days
+    left = {path.name.removeprefix("date=") for path in Path(store.root, "keyframes").rglob("date=*")}
+    assert left == {hour.date for hour in (MIDDLE, MIDDLE.next, NEW, NEW.next)}
+    assert all(any(path.iterdir()) for path in Path(store.root, "clips").rglob("date=*"))
+
+
+def test_copies_of_other_tables_stay(store):
+    copy = f"compacted/segments/release=r1/camera=a/month={OLD.date[:7]}/x.parquet"
+    store.write_bytes(copy, b"rows")
+    set_days(store, "keyframes", 30)
+    assert apply(store)[0].hours == 2
+    assert store.exists(copy)
+    set_days(store, "segments", 30)
+    apply(store)
+    assert not store.exists(copy)
+
+
 def test_what_belongs_to_primitives_goes_with_them(store):
     every = tables_of(store, NEW)
     set_days(store, "segments", 30)

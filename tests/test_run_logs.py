@@ -1,5 +1,6 @@
 """Old runs lose what they logged and printed, and nothing else: the list of runs and what was made stay."""
 
+import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -79,6 +80,19 @@ def test_what_a_deleted_run_left_behind_goes(instance: dg.DagsterInstance) -> No
     assert deleted in left(instance), "Dagster leaves its file and what it printed"
     assert remove_logs(instance, 90, now_s=IN_100_DAYS).runs == 1
     assert deleted not in left(instance)
+
+
+def test_logs_of_old_ticks_go_and_those_of_runs_stay_with_their_run(instance: dg.DagsterInstance) -> None:
+    waiting = instance.add_run(dg.DagsterRun("made", str(uuid.uuid4()), status=dg.DagsterRunStatus.NOT_STARTED)).run_id
+    ticks = [Path(instance.storage_directory(), "__repository__", "landing_files", f"{tick}.err") for tick in (1, 2)]
+    printed = Path(instance.storage_directory(), waiting, "compute_logs", "made.err")
+    for path in (*ticks, printed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("refused a file")
+    os.utime(ticks[0], (1e9, 1e9))
+    assert str(remove_logs(instance, 90, dry_run=True)) == "logs of 0 runs and 1 tick, 0.0 MB" and ticks[0].exists()
+    assert remove_logs(instance, 90).ticks == 1
+    assert (ticks[0].exists(), ticks[1].exists(), printed.exists()) == (False, True, True)
 
 
 def test_the_job_and_the_command_remove_them(

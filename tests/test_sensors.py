@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -26,7 +28,7 @@ from laps_dagster.sensors import landing_files, new_cameras
 from laps_dagster.stages import OBSERVE, SEGMENT, Stage
 from resources.configured import RecordingsResource, StoreResource
 from resources.models import CURRENT, TOKENIZER, ModelRegistry
-from resources.recordings import Recordings
+from resources.recordings import Landed, Recordings
 from resources.settings import store_settings
 from resources.store import Store, rows_table
 from tests.origins import origin_of
@@ -251,6 +253,50 @@ def test_late_and_changed_files_request_their_hours_again(instance: dg.DagsterIn
     assert daemon.tick() == at(5)
 
 
+def test_a_start_that_is_corrected_there_and_back_requests_its_hours_again(
+    instance: dg.DagsterInstance, release: str
+) -> None:
+    sidecar = land("cam1/20260105T051000Z.mp4").with_suffix(".json")
+    daemon = Daemon(landing_files, instance)
+    daemon.tick()
+    for hour in (5, 6):
+        end(instance, "observe", key(hour))
+    sidecar.write_text('{"start": "2026-01-05T09:30:00Z"}')
+    assert daemon.tick() == at(5, 9, 10)
+    for hour in (5, 9, 10):
+        end(instance, "observe", key(hour))
+    daemon.tick()
+    sidecar.write_text('{"start": "2026-01-05T05:10:00Z"}')
+    assert daemon.tick() == at(5, 9)
+
+
+def test_a_look_lists_the_register_of_no_other_camera(
+    instance: dg.DagsterInstance, release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a year that of four cameras is 175,000 files, and a tick has a minute."""
+    daemon = Daemon(landing_files, instance)
+    land("cam2/20260105T051000Z.mp4")
+    daemon.tick()
+    listed: list[str] = []
+    really = Store.listing
+    monkeypatch.setattr(Store, "listing", lambda self, folder: listed.append(folder) or really(self, folder))
+    land("cam1/20260105T051000Z.mp4")
+    assert daemon.tick() == at(5, 6)
+    assert {folder for folder in listed if "recordings" in folder} <= {"recordings/camera=cam1"}
+
+
+def test_hours_that_are_being_made_hold_no_other_camera_up(
+    instance: dg.DagsterInstance, release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("laps_dagster.sensors.HOURS_A_LOOK", 1)
+    for hour in (5, 6):
+        run(instance, "observe", key(hour), WAITING)
+    land("cam1/20260105T051000Z.mp4")
+    land("cam2/20260105T051000Z.mp4")
+    daemon = Daemon(landing_files, instance)
+    assert daemon.tick() == at(5, camera="cam2")
+
+
 def test_a_daemon_that_dies_before_it_made_the_runs_makes_them_after(
     instance: dg.DagsterInstance, release: str
 ) -> None:
@@ -295,6 +341,34 @@ def test_an_hour_that_is_no_partition_any_more_holds_nothing_up(
     monkeypatch.setattr("laps_dagster.sensors.first_hour_ns", lambda _: parse_utc("2026-01-05T09:00:00Z"))
     assert daemon.tick() == at(9, 10)
     assert daemon.tick() == [] and daemon.said == "2 files: nothing new"
+
+
+def test_a_file_that_takes_long_to_look_at_holds_no_later_tick(
+    instance: dg.DagsterInstance, release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster ends a tick after a minute and asks for the next; the thread of the first goes on."""
+    looking, go_on, offered = threading.Event(), threading.Event(), []
+    really = Recordings.register_landed
+
+    def slowly(self: Recordings, landed: Landed) -> dict[str, Any]:
+        offered.append(landed.uri)
+        looking.set()
+        assert go_on.wait(60)
+        return really(self, landed)
+
+    monkeypatch.setattr(Recordings, "register_landed", slowly)
+    land("cam1/20260105T051000Z.mp4")
+    zone = RESOURCES["recordings"].watch(Store())  # type: ignore[union-attr]
+    first = threading.Thread(target=zone.look)
+    first.start()
+    assert looking.wait(60)
+    daemon = Daemon(landing_files, instance)
+    assert daemon.tick() == [] and "an earlier look goes on" in daemon.said
+    go_on.set()
+    first.join(60)
+    assert len(offered) == 1
+    assert daemon.tick() == at(5, 6)
+    assert len(offered) == 1, "it is on record"
 
 
 def test_bad_files_are_told_and_the_others_go_on(instance: dg.DagsterInstance, release: str) -> None:
@@ -593,6 +667,31 @@ def test_the_schedule_plans_the_day_before(instance: dg.DagsterInstance, release
         (request,) = nightly.evaluate_tick(context).run_requests or []
     assert request.run_key == DAY
     assert request.run_config == {"ops": {"plan_day": {"config": {"day": DAY}}}}
+
+
+@pytest.mark.parametrize(
+    ("planned", "days"),
+    [
+        ([], ["2026-01-05"]),
+        ([("2026-01-04", SUCCESS)], ["2026-01-05"]),
+        ([("2026-01-02", SUCCESS), ("2026-01-04", FAILURE)], ["2026-01-03", "2026-01-04", "2026-01-05"]),
+        (
+            [("2025-12-01", SUCCESS)],
+            [f"2025-12-{day}" for day in (29, 30, 31)] + [f"2026-01-0{n}" for n in range(1, 6)],
+        ),
+        ([("2026-01-05", STARTED)], ["2026-01-05"]),
+    ],
+)
+def test_nights_in_which_no_daemon_ran_are_made_up_for(
+    instance: dg.DagsterInstance, release: str, planned: list[tuple[str, dg.DagsterRunStatus]], days: list[str]
+) -> None:
+    for day, status in planned:
+        run(instance, "plan_night", None, status, {"laps/day": day})
+    with schedule_context(instance) as context:
+        requests = nightly.evaluate_tick(context).run_requests or []
+    assert [request.tags["laps/day"] for request in requests] == days
+    assert [request.run_config["ops"]["plan_day"]["config"]["day"] for request in requests] == days
+    assert len({request.run_key for request in requests}) == len(days) and requests[-1].run_key == DAY
 
 
 def test_without_a_release_the_night_says_so(instance: dg.DagsterInstance, store: Store) -> None:

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from laps.errors import InputError, LapsError
+from laps.errors import InputError, LapsError, StoreError
 from laps.timegrid import SampleGrid, format_utc
 from resources.settings import default_first_hour_ns, first_hour_ns, store_grid, store_settings
 from resources.store import Store, store_root
+from tests.s3 import S3, s3, s3_server
+from tests.test_store_s3 import no_waits
+
+__all__ = ["s3", "s3_server"]  # fixtures
 
 
 def test_the_first_hour_is_written_at_first_use_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +109,21 @@ def test_the_root_comes_from_the_argument_then_the_environment(tmp_path: Path, m
     assert store_root() == "s3://bucket/prefix"
     assert store_root("elsewhere") == str(tmp_path / "elsewhere")
     assert store_root("file:///data/store") == "/data/store"
+
+
+def test_the_first_hour_of_a_store_that_is_away_is_what_it_was(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it no definition can be loaded, and the daemon would fail all runs of its queue."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("LAPS_FIRST_HOUR", raising=False)
+    no_waits(monkeypatch)
+    url = f"{s3.url}/store"
+    assert first_hour_ns(url) == default_first_hour_ns(), "a store that was never used has no settings"
+    Store(url).write_json("settings.json", {"first_hour": "2026-03-01T00:00:00Z", "grid": {}})
+    assert format_utc(first_hour_ns(url)) == "2026-03-01T00:00:00Z"
+    s3.proxy.fault("503", path="settings.json", times=1000)
+    assert format_utc(first_hour_ns(url)) == "2026-03-01T00:00:00Z"
+    with pytest.raises(StoreError, match="another"):
+        s3.proxy.fault("503", path="another", times=1000)
+        first_hour_ns(f"{s3.url}/another")

@@ -140,6 +140,9 @@ def test_a_file_is_created_once(store: Store, tmp_path: Path) -> None:
 def test_old_temporary_files_of_killed_runs_are_removed(store: Store, tmp_path: Path) -> None:
     store.write_bytes("t/a", b"1")
     (tmp_path / "store" / "t" / ".tmp-1").write_bytes(b"half")
-    assert store.remove_leftovers() == 0
-    assert store.remove_leftovers(older_than_s=-60) == 1
-    assert [file.name for file in (tmp_path / "store").rglob("*") if file.is_file()] == ["a"]
+    landing = tmp_path / "store" / "landing"
+    landing.mkdir()
+    (landing / ".tmp-2").write_bytes(b"what a camera is writing")
+    assert store.remove_leftovers(besides=str(landing)) == 0
+    assert store.remove_leftovers(older_than_s=-60, besides=str(landing)) == 1
+    assert sorted(file.name for file in (tmp_path / "store").rglob("*") if file.is_file()) == [".tmp-2", "a"]

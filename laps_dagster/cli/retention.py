@@ -69,7 +69,7 @@ def apply_(dry_run: bool) -> None:
     for one in removed:
         click.echo(f"{'would remove' if dry_run else 'removed'}  {one.table}: {one.hours:,} hours, {one.files:,} files")
     logs = _remove_logs(dry_run)
-    if logs is not None and logs.runs:
+    if logs is not None and (logs.runs or logs.ticks):
         click.echo(f"{'would remove' if dry_run else 'removed'}  {logs}")
     elif not removed:
         click.echo("nothing is over age")
