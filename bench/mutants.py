@@ -1,10 +1,10 @@
-"""A thousand damaged recordings beside good ones, through registration, description and tracking.
+"""A thousand damaged recordings beside good ones, through registration, description, tracking and cutting.
 
 Each camera hour holds good recordings of every container that cameras write, and damaged copies of them between
 (flipped bits, cut ends, swapped, blanked, repeated and shuffled stretches, wrong headers; tests/mutants.py). All are
-ingested as a person would, and every hour is tracked by a run of its own. Printed is what became of the files; the
-bench ends with 1 where a process died, a run failed, something took too long, a damaged file is neither used nor
-told of, or a good file's tracks differ from those in an hour without damaged files.
+ingested as a person would, every hour is tracked by a run of its own, and of each used range a clip is cut. Printed
+is what became of the files; the bench ends with 1 where a process died, a run failed, something took too long, a
+damaged file is neither used nor told of, or a good file's tracks differ from those in an hour without damaged files.
 
     python -m bench.mutants --files 1000
 """
@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.mutants import make_good, make_mutant
+from tests.mutants import cut_clips, make_good, make_mutant
 
 CAMERA = "bench"
 START = "2026-01-05T00:00:00Z"
@@ -83,6 +83,30 @@ def windows_of_good(store: Any, hour: Any, rows: list[dict[str, Any]], good: set
     return windows
 
 
+def clips_of_hours(store: Any, hours: list[Any], good: set[str]) -> list[str]:
+    """What is wrong with the clips of the used ranges; an hour's are cut in a process apart, which may die or hang."""
+    from laps.errors import LapsError
+    from laps.tables import RAW_VIDEO
+    from resources.apart import Apart
+
+    apart = Apart(limit_s=SLOW_HOUR_S)
+    wrong, cut = [], 0
+    for hour in hours:
+        if not store.has_partition(RAW_VIDEO, hour):
+            continue
+        try:
+            clips = apart.call(hour.key, cut_clips, store.read_partition(RAW_VIDEO, hour).to_pylist())
+        except LapsError as error:
+            wrong.append(str(error))
+            continue
+        failed = {name: clip for name, clip in clips.items() if clip.startswith("failed")}
+        wrong += [f"{name}: {clip}" for name, clip in failed.items() if Path(name.rpartition(" ")[0]).name in good]
+        wrong += [f"{name}: no reason" for name, clip in failed.items() if clip == "failed: None"]
+        cut += len(clips) - len(failed)
+    print(f"{cut} clips")
+    return wrong
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=1000)
@@ -127,6 +151,10 @@ def main() -> int:
     complaints += [f"{outcome.task}: {outcome.error}" for outcome in outcomes if not outcome.ok]
     if took_s > SLOW_HOUR_S * len(hours):
         complaints.append(f"{took_s / len(hours):.0f} s for each hour")
+
+    began = time.perf_counter()
+    complaints += clips_of_hours(store, hours, good)
+    print(f"cut clips of {len(hours)} hours in {time.perf_counter() - began:.0f} s")
 
     used: set[str] = set()
     told: set[str] = set()

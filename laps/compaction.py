@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from laps.tables import (
 )
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 FOLDER = "compacted"
@@ -176,21 +178,33 @@ def _date(text: str) -> Any:
     return date.fromisoformat(text)
 
 
-class _LocalTime:
-    """Local time and shift of rows, by the functions that the views use."""
+class LocalTime:
+    """Local time and shift of rows, by the functions that the views use.
+
+    Args:
+        functions: the statements that make the functions of :mod:`laps.local_time`.
+    """
 
     def __init__(self, functions: Sequence[str]) -> None:
+        self._functions = functions
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """Made once for all copies that are written, because it takes longer than most of them, or not at all."""
         import duckdb
 
-        self._connection = duckdb.connect(config={"threads": 1})  # one thread keeps the rows' order
-        self._connection.execute("SET TimeZone = 'UTC'")
-        for statement in functions:
-            self._connection.execute(statement)
+        connection = duckdb.connect(config={"threads": 1})  # one thread keeps the rows' order
+        connection.execute("SET TimeZone = 'UTC'")
+        for statement in self._functions:
+            connection.execute(statement)
+        return connection
 
     def fill(self, rows: pa.Table) -> pa.Table:
+        """The rows with the columns of :data:`laps.local_time.FUNCTIONS` filled in."""
         self._connection.register("rows_given", rows.select(["camera", "start_time"]))
         values = ", ".join(f"{function}(camera, start_time) AS {name}" for name, function in FUNCTIONS.items())
         made: Any = self._connection.sql(f"SELECT {values} FROM rows_given").to_arrow_table()
+        self._connection.unregister("rows_given")
         for name in FUNCTIONS:
             place = rows.schema.get_field_index(name)
             rows = rows.set_column(place, rows.schema.field(name), made[name].cast(rows.schema.field(name).type))
@@ -203,14 +217,14 @@ class CopyWriter:
     Args:
         copy: the relation.
         path: the local file to write.
-        functions: the statements that make the functions of :mod:`laps.local_time`; without them local time is null.
+        local_time: fills in local time and shift; without it they are null.
     """
 
-    def __init__(self, copy: Copy, path: Path, functions: Sequence[str] = ()) -> None:
+    def __init__(self, copy: Copy, path: Path, local_time: LocalTime | None = None) -> None:
         import pyarrow.parquet as pq
 
         self._schema = copy.schema()
-        self._local = _LocalTime(functions) if copy.has_local_time and functions else None
+        self._local = local_time if copy.has_local_time else None
         vectors = [column.name for column in copy.stored if column.type == "list<float32>"]
         self._writer = pq.ParquetWriter(
             path,

@@ -69,8 +69,11 @@ def weighted_median(values: NDArray[np.floating[Any]], weights: NDArray[np.numbe
         float64[...]: for each column the smallest value at which half of the weight is reached.
     """
     values = np.asarray(values, dtype=np.float64)
+    weights = np.asarray(weights, dtype=np.float64)
+    if (weighty := weights > 0).any():  # the others only take time: a camera may show few of the codes
+        values, weights = values[weighty], weights[weighty]
     order = np.argsort(values, axis=0, kind="stable")
-    reached = np.cumsum(np.asarray(weights, dtype=np.float64)[order], axis=0)
+    reached = np.cumsum(weights[order], axis=0)
     place = np.argmax(reached >= reached[-1:] / 2, axis=0, keepdims=True)
     return np.take_along_axis(np.take_along_axis(values, order, axis=0), place, axis=0)[0]
 

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from laps.compaction import COPIES, FOLDER, SOURCE, Copy, CopyWriter, copied_rows
+from laps.compaction import COPIES, FOLDER, SOURCE, Copy, CopyWriter, LocalTime, copied_rows
 from laps.errors import DamagedFileError, NotProcessedError
 from laps.local_time import functions_sql
 from laps.tables import CAMERAS, RECORDINGS
@@ -110,7 +110,7 @@ def compact(
     tables = [CAMERAS, *(table for copy in copies for table in copy.tables)]
     record = list_record(store, {table.name: models[table.name] for table in tables})
     # After the listing: cameras that are described anew meanwhile have another mark then.
-    functions = _local_time_functions(store)
+    local_time = _local_time(store)
     done = Compacted()
     work = []
     for planned, manifest in _planned(store, copies, models, record):
@@ -121,7 +121,7 @@ def compact(
     for number, (one, manifest) in enumerate(work):
         if progress is not None:
             progress(number, len(work))
-        _write(store, one, manifest, functions, done)
+        _write(store, one, manifest, local_time, done)
     if progress is not None:
         progress(len(work), len(work))
     done.removed = _remove_unnamed(store)
@@ -150,7 +150,7 @@ def compact_register(store: Store, camera: str, *, at_most: int | None = None) -
         return 0
     record[CAMERAS.name] = store.marks(f"{CAMERAS.name}/{group}", ".parquet")
     work = _Work(copy, None, group, local_time_by(copy, group, record), sources)
-    _write(store, work, manifest, _local_time_functions(store), Compacted())
+    _write(store, work, manifest, _local_time(store), Compacted())
     return others
 
 
@@ -180,18 +180,18 @@ def _is_current(work: _Work, manifest: Manifest | None) -> bool:
     )
 
 
-def _local_time_functions(store: Store) -> list[str]:
+def _local_time(store: Store) -> LocalTime:
     cameras = Cameras(store).described()
-    return functions_sql((camera.name, camera.time_zone, camera.shifts) for camera in cameras)
+    return LocalTime(functions_sql((camera.name, camera.time_zone, camera.shifts) for camera in cameras))
 
 
-def _write(store: Store, work: _Work, before: Manifest | None, functions: list[str], done: Compacted) -> None:
+def _write(store: Store, work: _Work, before: Manifest | None, local_time: LocalTime, done: Compacted) -> None:
     """Write a data file, then the manifest that names it."""
     # A name that never was: a reader that knows a file by name never meets another content.
     name = f"{uuid.uuid4().hex}.parquet"
     sources: dict[str, Marks] = {}
     left_out: dict[str, Marks] = {}
-    with store.staged(f"{work.folder}/{name}") as local, CopyWriter(work.copy, local, functions) as writer:
+    with store.staged(f"{work.folder}/{name}") as local, CopyWriter(work.copy, local, local_time) as writer:
         carried = _carried(store, work, before)
         if carried is not None:
             sources = carried[0]

@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+from sqlalchemy.engine import Engine
 
 from laps_dagster.cli.main import main
 from resources.store import Store
@@ -55,6 +59,30 @@ def migrations_read_once() -> Iterator[None]:
 
         patch.setattr(ScriptDirectory, "from_config", staticmethod(once))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engines_made_once() -> Iterator[None]:
+    """Dagster makes a new engine for every question to its SQLite databases, which takes longer than most answers.
+
+    None of them keeps a connection (``NullPool``), so that files can be removed as before.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+            patch.setattr(module, "create_engine", remembered(module.create_engine))
+        yield
+
+
+def remembered(create_engine: Callable[..., Engine]) -> Callable[..., Engine]:
+    known: dict[tuple[str, str], Engine] = {}
+
+    def once(url: str, **options: object) -> Engine:
+        place = (url, repr(sorted(options.items())))
+        if place not in known:
+            known[place] = create_engine(url, **options)
+        return known[place]
+
+    return once
 
 
 @pytest.fixture

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from laps.clip_set import cut_primitives
+from laps.sampling import pieces_of
+from laps.timegrid import NS_PER_S, to_datetime
 from tests.videos import write_video
 
 # Suffix, and how `write_video` makes it.
@@ -31,6 +36,26 @@ def make_good(folder: Path) -> list[Path]:
         if not path.exists():
             write_video(path, seconds=SECONDS, fps=25, **how)
     return paths
+
+
+def cut_clips(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Cut a clip of up to two seconds from each used range of rows of `raw_video`, as those of primitives are cut.
+
+    Returns:
+        By the file's path and the range's start: a digest of the clip, or ``failed: `` and the reason.
+    """
+    pieces = pieces_of(rows)
+    primitives = []
+    for piece in pieces:
+        quarter_ns = (piece.stop_ns - piece.start_ns) // 4
+        start_ns = piece.start_ns + quarter_ns
+        stop_ns = min(piece.stop_ns - quarter_ns, start_ns + 2 * NS_PER_S)
+        name = f"{piece.uri} {piece.start_ns}"
+        primitives.append({"segment_id": name, "start_time": to_datetime(start_ns), "end_time": to_datetime(stop_ns)})
+    return {
+        clip.segment_id: hashlib.sha256(clip.content).hexdigest() if clip.content else f"failed: {clip.reason}"
+        for clip in cut_primitives(primitives, pieces, lambda uri: Path(uri).open("rb"))
+    }
 
 
 def _flip_bits(data: bytearray, rng: random.Random) -> None:

@@ -136,6 +136,8 @@ class Proxy(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Headers and body of an answer are two small writes: the second would wait for the reader's acknowledgement.
+    disable_nagle_algorithm = True
     server: Proxy
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -17,34 +17,13 @@ from resources import recordings as register_module
 from resources.apart import Apart
 from resources.recordings import Recordings
 from resources.store import Store
+from tests.children import crash, end_by, process_after, process_of, refuse
 from tests.videos import write_video
 
 
 @pytest.fixture(scope="module")
 def apart() -> Apart:
     return Apart(limit_s=20.0)
-
-
-def process_of(_: str = "") -> int:
-    return os.getpid()
-
-
-def crash() -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def process_after(seconds: float) -> int:
-    time.sleep(seconds)
-    return os.getpid()
-
-
-def end_by(number: signal.Signals) -> None:
-    os.kill(os.getpid(), number)
-    time.sleep(10.0)
-
-
-def refuse(what: str) -> None:
-    raise InputError(what, where="there", fix="Do this.")
 
 
 def test_calls_are_answered_by_one_other_process(apart):
@@ -67,7 +46,7 @@ def test_it_can_be_ended_where_the_parent_takes_no_signals():
         process = child.call("a", process_of)
         threading.Timer(0.5, os.kill, (process, signal.SIGTERM)).start()
         # Whoever stopped it did not mean the file, which is looked at once more.
-        assert child.call("a", process_after, 2.0) != process
+        assert child.call("a", process_after, 1.0) != process
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -328,7 +328,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_store(tmp_path_factory.mktemp("catalog") / "it's a store")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def connection(made: Made) -> duckdb.DuckDBPyConnection:
     return connect(made.store, release=RELEASE, tokenizer=TOKENIZER)
 

@@ -15,6 +15,7 @@ from laps_dagster.cli.main import COMMANDS
 from resources.models import ModelRegistry
 from resources.store import Store
 from tests.conftest import Laps
+from tests.tokenizers import narrow_heads
 from tests.videos import write_video
 
 
@@ -283,7 +284,8 @@ def test_train_segment_and_evaluate_one_file(run: Laps, tmp_path: Path) -> None:
     scenario = replace(SCENARIOS["clean"], seed=4, duration_s=40.0, width_px=320, height_px=180, fps=12.5)
     recording = record(tmp_path / "sim", scenario, camera="cam1", start_ns=parse_utc("2026-01-05T09:00:00Z"))
     model, found, kept = tmp_path / "model", tmp_path / "found.json", tmp_path / "kept" / "thresholds.json"
-    code, out, err = run("train", recording, "--out", model, "--preset", "small", "--steps", "20")
+    with narrow_heads():
+        code, out, err = run("train", recording, "--out", model, "--preset", "small", "--steps", "20")
     assert code == 0, err
     assert "perplexity" in out
     code, out, err = run("segment", recording, "--model", model, "--out", found, "--save-calibration", kept)

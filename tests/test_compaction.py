@@ -32,6 +32,7 @@ from resources.cameras import Cameras
 from resources.catalog import connect, run_query
 from resources.compaction import Compacted, compact
 from resources.copies import MANIFEST
+from resources.history import footage_share, footage_shares
 from resources.models import Release
 from resources.store import Store, rows_table
 from tests.catalogs import RELEASE, TOKENIZER, Primitive, write_primitives
@@ -249,6 +250,30 @@ def test_an_hour_that_is_run_again_within_the_same_tick_is_read_from_its_own_fil
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert record_files(open_(store), "segments") == 1
     assert same_as_without(store)
+
+
+def test_how_much_of_each_hour_was_filmed_is_read_from_the_copies_that_hold_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(store)
+    one_by_one = {hour: footage_share(store, hour) for hour in HOURS}
+    assert set(one_by_one.values()) == {1.0} and footage_shares(store, HOURS) == one_by_one
+    compact(store, CURRENT)
+    opened: list[CameraHour] = []
+    really = Store.read_partition
+
+    def noted(self: Store, table: Any, hour: CameraHour, *rest: Any, **how: Any) -> Any:
+        opened.append(hour)
+        return really(self, table, hour, *rest, **how)
+
+    monkeypatch.setattr(Store, "read_partition", noted)
+    assert footage_shares(store, HOURS) == one_by_one and not opened
+    hour = HOURS[2]
+    half = {"camera": hour.camera, "start_time": to_datetime(hour.start_ns), "status": "ok", "used": True,
+            "end_time": to_datetime(hour.start_ns + HOUR_NS // 2), "recording_id": "r1"}  # fmt: skip
+    store.write_partition(RAW_VIDEO, hour, rows_table(RAW_VIDEO, [half]))
+    assert footage_shares(store, HOURS) == one_by_one | {hour: 0.5} and opened == [hour]
+    assert footage_shares(store, HOURS[:1]) == {HOURS[0]: 1.0} and footage_shares(store, []) == {}
 
 
 def test_only_months_in_which_something_changed_are_written(store: Store) -> None:

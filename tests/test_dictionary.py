@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from laps.catalog import PARTITIONS, PRIMITIVES
 from laps.dictionary import markdown
 from laps.tables import TABLES
 
@@ -19,3 +20,6 @@ def test_every_column_is_in_it() -> None:
         assert f"\n## {table.name}\n" in text
         for column in table.columns:
             assert f"| `{column.name}` |" in text
+    for view in (PRIMITIVES, PARTITIONS):
+        (section,) = [part for part in text.split("\n## ") if part.startswith(f"{view.name} (view)\n")]
+        assert all(f"| `{column.name}` |" in section for column in view.columns)

@@ -1,6 +1,6 @@
 """Damaged files beside good ones: each is used as far as it goes or says why not, and its neighbours never notice.
 
-The same with a thousand files and the whole pipeline: ``python -m bench.mutants``.
+The same with a thousand files, through the commands and runs: ``python -m bench.mutants``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from laps.tables import RAW_VIDEO
 from laps.timegrid import HOUR_NS, NS_PER_S, CameraHour, SampleGrid, parse_utc
 from resources.apart import Apart
 from resources.store import rows_table
-from tests.mutants import make_good, make_mutant
+from tests.mutants import cut_clips, make_good, make_mutant
 
 MUTANTS = 50
 SPACING_S = 30
@@ -42,8 +42,10 @@ def offered(path: Path, start_ns: int) -> dict:
         )
 
 
-def observe_hour(places: list[tuple[Path, int]]) -> tuple[list[dict], list[dict], dict[int, str], list[str]]:
-    """Register rows, rows of raw_video, a digest of each sample's picture, and what was said about damage."""
+def observe_hour(
+    places: list[tuple[Path, int]],
+) -> tuple[list[dict], list[dict], dict[int, str], dict[str, str], list[str]]:
+    """Register rows, rows of raw_video, digests of each sample's picture and of clips, what was said about damage."""
     grid = SampleGrid()
     registered = [offered(path, start_ns) for path, start_ns in places]
     rows = describe_hour(HOUR, grid, registered, open_file)
@@ -55,7 +57,7 @@ def observe_hour(places: list[tuple[Path, int]]) -> tuple[list[dict], list[dict]
         for sample in sample_frames(pieces_of(rows), open_file, grid, first, stop, on_problem=problems.append)
         if sample.frame is not None
     }
-    return registered, rows, pictures, problems
+    return registered, rows, pictures, cut_clips(rows), problems
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,10 @@ def hour(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[tuple[Path, int
         path = folder / f"bad{number}{source.suffix}"
         path.write_bytes(make_mutant(source, number)[1])
         bad.append((path, start_ns))
-        good.append((source, start_ns + SPACING_S * NS_PER_S))
+        # Under a name of its own: a recording is known by it.
+        copy = folder / f"copy{number}{source.suffix}"
+        copy.hardlink_to(source)
+        good.append((copy, start_ns + SPACING_S * NS_PER_S))
     return good, bad
 
 
@@ -78,12 +83,15 @@ def test_each_is_used_or_says_why_and_good_files_are_as_without_them(hour):
     good, bad = hour
     # A crash or a hang would end the child, and say so.
     apart = Apart(limit_s=120.0)
-    _, _, alone, silent = apart.call("good files", observe_hour, good)
-    registered, rows, pictures, problems = apart.call("damaged files", observe_hour, [*good, *bad])
+    _, _, alone, whole, silent = apart.call("good files", observe_hour, good)
+    registered, rows, pictures, clips, problems = apart.call("damaged files", observe_hour, [*good, *bad])
 
     assert not silent
     assert len(alone) > 0.9 * MUTANTS * 40
     assert {index: pictures.get(index) for index in alone} == alone
+    assert len(whole) == MUTANTS and not any(clip.startswith("failed") for clip in whole.values())
+    assert {name: clips.get(name) for name in whole} == whole
+    assert all(clip.removeprefix("failed: ") not in ("", "None") for clip in clips.values())
     statuses = {row["uri"]: row["status"] for row in registered}
     told = {row["uri"] for row in registered if row["status"] == "quarantined" and row["reason"]}
     told |= {row["uri"] for row in rows if row["uri"] and row["status"] != "ok" and row["reason"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from resources.settings import store_settings
 from resources.store import Store, file_system
 from tests.s3 import BUCKET, Fault, Proxy, Request, s3_server
 from tests.test_store_s3 import no_waits
+from tests.tokenizers import narrow_heads
 from tests.workers import InThisProcess
 
 __all__ = ["s3_server"]
@@ -91,7 +93,7 @@ def processed(s3_server: tuple[Proxy, S3Server], tmp_path_factory: pytest.TempPa
     proxy, server = s3_server
     proxy.reset()
     record(folder / "landing", SCENARIO, camera=CAMERA, view=0, start_ns=START)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, narrow_heads():
         patch.setenv("LAPS_FIRST_HOUR", "2026-01-01T00:00:00Z")
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -114,12 +116,12 @@ def processed(s3_server: tuple[Proxy, S3Server], tmp_path_factory: pytest.TempPa
         remote_landing = f"s3://{BUCKET}/both/landing"
         patch.setenv("LAPS_LANDING", remote_landing)
         with Recordings(local).to_land() as landing:
-            record(landing, SCENARIO, camera=CAMERA, view=0, start_ns=START)
+            shutil.copytree(folder / "landing", landing, dirs_exist_ok=True)
         proxy.reset()
         faults = [proxy.fault(kind, method=method, path=path) for kind, method, path in FAULTS]
-        remote = trained("s3", f"s3://{BUCKET}/both/store", remote_landing)
         # The waits before a request is tried again have tests of their own.
         no_waits(patch)
+        remote = trained("s3", f"s3://{BUCKET}/both/store", remote_landing)
         patch.setattr(pipeline, "Runner", InThisProcess)
         said = process(remote)
         reads = [r for r in proxy.requests if r.method == "GET" and r.path.split("?")[0].endswith("Z.mp4")]

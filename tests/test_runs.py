@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -26,7 +26,7 @@ from resources.store import Store
 from tests import workers
 from tests.videos import write_video
 
-HOUR = "cam1|2026-01-05-09:00"
+HOUR = workers.HOUR
 
 
 @pytest.fixture(autouse=True)
@@ -39,27 +39,14 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_outcomes_come_in_order_and_failures_say_why() -> None:
     told: list[Outcome] = []
-    tasks = [Task("track", HOUR), Task("train_tokenizer"), Task("track", "cam1|2026-01-05-10:00")]
+    tasks = [Task("track", HOUR), Task("assign", HOUR), Task("track", "cam1|2026-01-05-10:00")]
     with Runner(workers=2) as runner:
         outcomes = runner.run_all(tasks, done=told.append)
     assert [outcome.task for outcome in outcomes] == tasks
     assert [outcome.ok for outcome in outcomes] == [True, False, True]
-    assert "no window of keypoint tracks" in outcomes[1].error
+    assert "there is no release yet" in outcomes[1].error
     assert outcomes[0].metadata["raw_video"]["footage_s"] == 0.0
     assert sorted(map(str, told)) == sorted(map(str, outcomes))
-
-
-def crash_at_nine(task: Task, threads: int | None = None, run_id: str | None = None) -> Outcome:
-    """A run whose process dies in the middle of one hour's tracking, as a codec's crash would make it."""
-    if task.partition == HOUR:
-        import laps.observe
-
-        def decode_and_die(samples: Iterator[object], *_: object, **__: object) -> None:
-            next(samples)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        laps.observe.observe = decode_and_die
-    return execute(task, threads, run_id)
 
 
 def test_a_crash_ends_its_own_run_only_and_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -67,7 +54,7 @@ def test_a_crash_ends_its_own_run_only_and_names_the_file(monkeypatch: pytest.Mo
     Recordings(Store()).register(str(video), "cam1")
     tasks = [Task("track", f"cam1|2026-01-05-{hour:02}:00") for hour in (8, 9, 10)]
     with Runner(workers=2) as runner:
-        monkeypatch.setattr(runs, "execute", crash_at_nine)
+        monkeypatch.setattr(runs, "execute", workers.crash_at_nine)
         outcomes = runner.run_all(tasks)
         assert [outcome.ok for outcome in outcomes] == [True, False, True]
         assert "worker process died" in outcomes[1].error
@@ -127,7 +114,7 @@ def evaluate_the_sensor() -> None:
 
 @pytest.mark.parametrize("look", [start_a_runner, evaluate_the_sensor])
 def test_runs_that_a_killed_process_left_are_failed(look: Callable[[], None]) -> None:
-    code = f"from tests.test_runs import *; crash_at_nine(Task('track', {HOUR!r}))"
+    code = f"from tests.workers import *; crash_at_nine(Task('track', {HOUR!r}))"
     killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False)
     assert killed.returncode == -signal.SIGKILL
     with open_instance() as instance:
@@ -182,7 +169,7 @@ def test_a_killed_run_of_the_ui_gives_its_place_to_those_that_wait(
 def test_an_interrupt_ends_the_workers_and_fails_their_runs(tmp_path: Path) -> None:
     note = tmp_path / "worker"
     code = (
-        "from laps_dagster import runs; from tests.test_runs import hold_for_ever; runs.execute = hold_for_ever\n"
+        "from laps_dagster import runs; from tests.workers import hold_for_ever; runs.execute = hold_for_ever\n"
         f"if __name__ == '__main__':\n    with runs.Runner() as runner: runner.run_all([runs.Task('track', {HOUR!r})])"
     )
     script = tmp_path / "command.py"
@@ -199,15 +186,6 @@ def test_an_interrupt_ends_the_workers_and_fails_their_runs(tmp_path: Path) -> N
     assert said.decode().count("Traceback") == 1, said.decode()  # the command's own; the workers say nothing
     with open_instance() as instance:
         assert [run.status.value for run in instance.get_runs()] == ["FAILURE"]
-
-
-def hold_for_ever(task: Task, threads: int | None = None, run_id: str | None = None) -> Outcome:
-    """A run that stays in the middle of tracking."""
-    import laps.observe
-
-    note = Path(os.environ["LAPS_STORE"]).with_name("worker")
-    laps.observe.observe = lambda *_, **__: [note.touch(), time.sleep(600)]
-    return execute(task, threads, run_id)
 
 
 def test_workers_end_with_the_command_that_started_them(tmp_path: Path) -> None:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from laps_dagster.runs import Outcome, Runner, execute
+from laps_dagster.runs import Outcome, Runner, Task, execute
 
-if TYPE_CHECKING:
-    from laps_dagster.runs import Task
+HOUR = "cam1|2026-01-05-09:00"
 
 
 def _beside_the_store(name: str) -> Path:
@@ -37,6 +35,28 @@ def note_and_die_at_two(task: Task, threads: int | None = None, run_id: str | No
     if task.partition == "2":
         os.kill(os.getpid(), signal.SIGKILL)
     return Outcome(task, True)
+
+
+def crash_at_nine(task: Task, threads: int | None = None, run_id: str | None = None) -> Outcome:
+    """A run whose process dies in the middle of one hour's tracking, as a codec's crash would make it."""
+    if task.partition == HOUR:
+        import laps.observe
+
+        def decode_and_die(samples: Iterator[object], *_: object, **__: object) -> None:
+            next(samples)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        laps.observe.observe = decode_and_die
+    return execute(task, threads, run_id)
+
+
+def hold_for_ever(task: Task, threads: int | None = None, run_id: str | None = None) -> Outcome:
+    """A run that stays in the middle of tracking."""
+    import laps.observe
+
+    note = _beside_the_store("worker")
+    laps.observe.observe = lambda *_, **__: [note.touch(), time.sleep(600)]
+    return execute(task, threads, run_id)
 
 
 class InThisProcess(Runner):
