@@ -1,4 +1,4 @@
-"""The data dictionary: every table and column of the schema registry as Markdown.
+"""The data dictionary: every table, view and column as Markdown.
 
 ``python -m laps.dictionary docs/tables.md`` writes it.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from laps.tables import TABLES, Table
+from laps.catalog import PARTITIONS, PRIMITIVES
+from laps.tables import FORGOTTEN, IMPORTED_ENERGY, IMPORTED_SEGMENTS, RECORDINGS, TABLES, Table
 
 _LAYOUT = {
     None: "`{name}/camera=<camera>/date=<YYYY-MM-DD>/hour=<HH>/part-0.parquet`",
@@ -21,20 +22,27 @@ _HEAD = """# The tables
 Made from the schema registry (`laps/tables.py`) by `make docs`; do not edit.
 
 All times are UTC with microseconds. Ranges are half-open. A *sample* is a tenth of a second, numbered since the Unix
-epoch, so `sample / 10` is its time in seconds. A processed hour leaves a file in every table, without rows if there
-is nothing; no file means that the hour has not been processed. In the catalog each table is a view of the same name
-with the columns `date` and `hour` of its partition beside those below, and `primitives` joins what belongs to one.
-Views with a `start_time` (`primitives`, `segments`, `raw_video`, `recordings`) also have `start_local`, `shift` and
-`shift_date`: wall clock and shift of the camera, null where nobody set them (`laps camera set`).
+epoch, so `sample / 10` is its time in seconds. A processed hour leaves a file in every table that is kept by hour,
+without rows if there is nothing; no file means that the hour has not been processed. In the catalog each table is a
+view of the same name; those of tables that are kept by hour have the columns `date` and `hour` of the partition beside
+those below, and those with `camera` and `start_time` also `start_local`, `shift` and `shift_date`: wall clock and shift
+of the camera, null where nobody set them (`laps camera set`). `primitives` and `partitions` are views only.
 """
+
+# Tables kept by camera whose files are named and counted in ways of their own.
+_ONE_FOR_EACH = {
+    RECORDINGS: ("<first part of recording_id>", "one for each file that was offered"),
+    FORGOTTEN: ("<start>-<end>", "one for each time"),
+    IMPORTED_SEGMENTS: ("<hash>", "one for each imported video"),
+    IMPORTED_ENERGY: ("<hash>", "one for each energy of an imported video"),
+}
 
 
 def layout(table: Table) -> str:
     """Where a table's files lie below the store's root."""
     if table.partitioned == "camera":
-        return (
-            f"`{table.name}/camera=<camera>/<first part of recording_id>.parquet`, one for each file that was offered"
-        )
+        name, count = _ONE_FOR_EACH[table]
+        return f"`{table.name}/camera=<camera>/{name}.parquet`, {count}"
     if table.partitioned == "cluster":
         return f"`{table.name}/cluster_model=<id>/<cluster_id>.parquet`"
     if table.partitioned == "one_per_camera":
@@ -47,8 +55,10 @@ def layout(table: Table) -> str:
 def markdown() -> str:
     """The whole dictionary."""
     parts = [_HEAD]
-    for table in TABLES.values():
-        parts.append(f"\n## {table.name}\n\n{table.description}\n\nFiles: {layout(table)}. ")
+    for table in (PRIMITIVES, *TABLES.values(), PARTITIONS):
+        is_view = table.name not in TABLES
+        parts.append(f"\n## {table.name}{' (view)' if is_view else ''}\n\n{table.description}\n\n")
+        parts.append("No files: made from the tables. " if is_view else f"Files: {layout(table)}. ")
         parts.append(f"A row is identified by {', '.join(f'`{name}`' for name in table.key)}.\n\n")
         parts.append("| column | type | unit | null | meaning |\n|---|---|---|---|---|\n")
         for column in table.columns:

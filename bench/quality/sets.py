@@ -226,7 +226,7 @@ def _bench_video(path: Path, cache_folder: Path) -> RecordingSet:
         "bench_video",
         "bench_video: gestures of two gloved hands",
         "One real clip of 60 s. A tokenizer of the simulation is of another domain, so one is trained on the clip "
-        "itself: transductive only.",
+        "itself: transductive only. A development recording: settings were chosen with it in view.",
         (Camera("bench_video", (item,), (), tokenizer),),
     )
 

@@ -39,7 +39,7 @@ def name(
     min_margin: float,
     release: str | None,
 ) -> None:
-    """Call CLUSTER by NAME, for example: laps name 3 "tighten screw".
+    """Call CLUSTER by NAME: laps name 3 "tighten screw".
 
     Catalog (column action_name), report and exports use it. It stays when the clusters are fitted again, where the
     new ones keep the number; a cluster that is new has no name.

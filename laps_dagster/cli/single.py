@@ -140,7 +140,7 @@ def segment(
     how: Cut | None,
     teacher: Teacher,
 ) -> None:
-    """Cut VIDEO into action primitives and write them as JSON.
+    """Cut VIDEO into action primitives, written as JSON.
 
     Each has its start and end in seconds and its latent action codes.
     """
