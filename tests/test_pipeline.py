@@ -124,18 +124,20 @@ def processed(store: Store, environment: Path) -> Backfill:
 
 @contextmanager
 def put_back(store: Store, *folders: str) -> Iterator[None]:
-    """Files in whose path one of these stands are afterwards as they were."""
+    """Files in whose path one of these stands are afterwards as they were, and as old."""
 
     def files() -> list[str]:
         return [path for path in store.files("") if any(folder in path for folder in folders)]
 
     before = {path: store.read_bytes(path) for path in files()}
+    written = {path: Path(store.full_path(path)).stat().st_mtime_ns for path in before}
     try:
         yield
     finally:
         store.delete_files([path for path in files() if path not in before])
         for path, content in before.items():
             store.write_bytes(path, content)
+            os.utime(store.full_path(path), ns=(written[path], written[path]))
 
 
 def test_the_bootstrap_makes_a_complete_release(processed: Backfill, store: Store) -> None:
