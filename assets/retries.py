@@ -53,7 +53,8 @@ def patiently(act: Callable[[], T], say: Callable[[str], None]) -> T:
     Raises:
         Failure: the store is still away after the last wait. A step that raises it is not tried again.
     """
-    for attempt in range(MOST_RETRIES + 1):
+    attempt = 0
+    while True:
         try:
             return act()
         except (StoreError, OSError) as error:
@@ -61,10 +62,10 @@ def patiently(act: Callable[[], T], say: Callable[[str], None]) -> T:
                 raise
             if attempt == MOST_RETRIES:
                 raise dg.Failure(str(error), allow_retries=False) from error
-            wait_s = FIRST_WAIT_S * 2**attempt
+            wait_s = _wait_s(attempt)
             say(f"{error}; trying again in {wait_s:.0f} s")
-            time.sleep(wait_s)
-    raise AssertionError("not reached")
+        time.sleep(wait_s)
+        attempt += 1
 
 
 @contextmanager
@@ -74,8 +75,12 @@ def _transient_errors_retried(context: dg.AssetExecutionContext) -> Iterator[Non
     except (ChangedError, StoreError, OSError) as error:
         if not (isinstance(error, ChangedError) or is_transient(error)):
             raise
-        wait_s = FIRST_WAIT_S * 2**context.retry_number
+        wait_s = _wait_s(context.retry_number)
         raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=wait_s) from error
+
+
+def _wait_s(attempt: int) -> float:
+    return FIRST_WAIT_S * 2**attempt
 
 
 class Steady(Generic[T]):

@@ -36,22 +36,25 @@ def footage_shares(store: Store, hours: Iterable[CameraHour]) -> dict[CameraHour
     import pyarrow as pa
     import pyarrow.dataset as ds
 
+    wanted = {f"{hour_folder(hour)}/{PART}": hour for hour in hours}
+    if not wanted:
+        return {}
     copy = COPIES[RAW_VIDEO.name]
     folder = copy_folder(copy, None)
-    wanted = {f"{hour_folder(hour)}/{PART}": hour for hour in hours}
-    marks = source_marks(store, copy, None, {RAW_VIDEO.name: store.partition_marks(RAW_VIDEO)}) if wanted else {}
+    marks = source_marks(store, copy, None, {RAW_VIDEO.name: store.partition_marks(RAW_VIDEO)})
     schema = pa.schema([*(RAW_VIDEO.schema().field(name) for name in _SHARE_COLUMNS), (SOURCE.name, pa.string())])
     shares: dict[CameraHour, float] = {}
-    for group, manifest in read_manifests(store, [folder])[folder].items() if wanted else ():
-        if manifest.version != copy.version:
-            continue
+    for group, manifest in read_manifests(store, [folder])[folder].items():
         held = [source for source, of in manifest.sources.items() if source in wanted and marks.get(source) == of]
+        if not held or manifest.version != copy.version:
+            continue
         rows = rows_of_copy(store, f"{folder}/{group}", manifest, schema, ds.field(SOURCE.name).isin(held))
+        if rows is None:
+            continue
         of_source: dict[str, list[dict[str, Any]]] = {source: [] for source in held}
-        for row in rows.to_pylist() if rows is not None else ():
+        for row in rows.to_pylist():
             of_source[row[SOURCE.name]].append(row)
-        if rows is not None:
-            shares |= {wanted[source]: _share(wanted[source], some) for source, some in of_source.items()}
+        shares |= {wanted[source]: _share(wanted[source], some) for source, some in of_source.items()}
     rest = [hour for hour in wanted.values() if hour not in shares]
     return shares | dict(zip(rest, at_once(store, lambda hour: footage_share(store, hour), rest), strict=True))
 
