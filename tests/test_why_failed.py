@@ -17,7 +17,7 @@ from laps.errors import StoreError
 from laps.timegrid import CameraHour
 from laps_dagster.alarms import Told, new_troubles
 from laps_dagster.coverage import HourState, add_runs, why_failed
-from laps_dagster.instance import open_instance
+from laps_dagster.instance import ensure_home, open_instance
 from laps_dagster.processes import fail_lost_run
 from tests.deadly import KILLED, STUCK, defs
 from tests.kills import ROOT, wait_until
@@ -35,6 +35,9 @@ SAID = {
 @pytest.fixture
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    with (ensure_home() / "dagster.yaml").open("a") as settings:
+        # Else the code server may outlive the test, and is missed when its handle is collected during the next one.
+        settings.write("code_servers:\n  wait_for_local_processes_on_shutdown: true\n")
     with open_instance() as instance:
         yield instance
 
