@@ -1,6 +1,7 @@
 """Old runs lose what they logged and printed, and nothing else: the list of runs and what was made stay."""
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import dagster as dg
 import pytest
 
 from laps.errors import InputError
-from laps_dagster.instance import open_instance
+from laps_dagster.instance import SETTINGS, open_instance
 from laps_dagster.retention import apply_retention
 from laps_dagster.run_logs import remove_logs
 from laps_dagster.settings import keep_runs_days
@@ -19,6 +20,10 @@ from resources.configured import default_resources
 from resources.settings import store_settings
 from resources.store import Store
 from tests.conftest import Laps
+from tests.postgres import postgres
+
+# A fixture of this module.
+__all__ = ["postgres"]
 
 IN_100_DAYS = time.time() + 100 * 86_400
 
@@ -72,6 +77,40 @@ def test_logs_of_old_runs_go_and_what_they_made_stays(instance: dg.DagsterInstan
     # A page of the run has nothing to show, and is no error.
     with open_instance() as another:
         assert list(another.get_records_for_run(good).records) == []
+
+
+def test_of_rows_in_postgresql_those_stay_that_say_what_was_made_and_how_it_ended(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    monkeypatch.setenv("LAPS_POSTGRES_URL", postgres)
+    (tmp_path / "dagster").mkdir()
+    shutil.copyfile(SETTINGS.with_name("instance_postgres.yaml"), tmp_path / "dagster" / "dagster.yaml")
+    with open_instance() as instance:
+        good, failed = run(instance, "a"), run(instance, "b")
+        waiting = instance.add_run(dg.DagsterRun("made", str(uuid.uuid4()), status=dg.DagsterRunStatus.NOT_STARTED))
+        waits = instance.report_engine_event("said", waiting)
+        logged = logged_types(instance, good)
+        assert "STEP_START" in logged
+        assert remove_logs(instance, 90).runs == 0
+        assert remove_logs(instance, 90, now_s=IN_100_DAYS, dry_run=True).size_bytes > 5_000
+        assert logged_types(instance, good) == logged
+        assert remove_logs(instance, 90, now_s=IN_100_DAYS, at_most=1).runs == 1
+        assert logged_types(instance, failed) > {"STEP_FAILURE"}, "the oldest first"
+        assert remove_logs(instance, 90, now_s=IN_100_DAYS).runs == 1
+        of_good = {"ASSET_MATERIALIZATION_PLANNED", "ASSET_MATERIALIZATION", "PIPELINE_START", "PIPELINE_SUCCESS"}
+        assert logged_types(instance, good) == of_good
+        assert logged_types(instance, failed) == {"ASSET_MATERIALIZATION_PLANNED", "PIPELINE_START", "PIPELINE_FAILURE"}
+        assert logged_types(instance, waiting.run_id) == {waits.event_type_value}
+        assert instance.get_materialized_partitions(dg.AssetKey("made")) == {"a"}
+        assert remove_logs(instance, 90, now_s=IN_100_DAYS).runs == 0
+
+
+def logged_types(instance: dg.DagsterInstance, run_id: str) -> set[str]:
+    """Types of the events that are known of a run."""
+    records = instance.get_records_for_run(run_id).records
+    events = (record.event_log_entry.dagster_event for record in records)
+    return {event.event_type_value for event in events if event is not None}
 
 
 def test_what_a_deleted_run_left_behind_goes(instance: dg.DagsterInstance) -> None:
