@@ -50,7 +50,7 @@ from laps.timegrid import HOUR_NS, NS_PER_S, CameraHour, from_datetime, parse_ut
 from laps_dagster.cli.backfill import register_cameras
 from laps_dagster.coverage import why_failed
 from laps_dagster.hour_runs import UNFINISHED, is_over
-from laps_dagster.instance import ensure_home, open_instance
+from laps_dagster.instance import open_instance
 from laps_dagster.jobs import CLOSING_JOBS, observe, segment
 from laps_dagster.nightly import plan_night
 from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
@@ -353,8 +353,9 @@ def run(base: Scene, place: Path, day: Day, hours: int, options: argparse.Namesp
     """One scale through the daemon."""
     scene = Scene(place, place / "landing", base.cameras)
     shutil.copytree(base.folder / "store", place / "store")
-    with scene.entered():
-        ensure_home()
+    with scene.entered(), open_instance():
+        # Dagster's databases are there before the daemon starts: two processes must not make them at the same time.
+        pass
     patience_s = 600 + day.footage_h / options.slowest * 3600
     release = ModelRegistry(scene.store).to_read().name
     daemon = start_daemon(scene)
