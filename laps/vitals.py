@@ -95,7 +95,7 @@ RATE = Rule("rate", "segments", "Whether there are as many primitives a minute a
 CODES = Rule("codes", "segments", "Whether primitives fall into few codes, measured by the tokenizer's training.")
 THRESHOLDS = Rule("thresholds", "segments", "Whether rest and motion still lie where the calibration found them.")
 CLUSTERS = Rule("clusters", "cluster_assignments", "Whether primitives lie where the clusters were fitted.")
-NIGHT = Rule("night", "landing_zone", "Whether the hours of the day before are complete, and its files are in them.")
+NIGHT = Rule("night", "landing_zone", "Whether the hours of the day before are complete, and its files and report.")
 
 RULES = (COVERAGE, TRACKING, VALUES, RATE, CODES, THRESHOLDS, CLUSTERS, NIGHT)
 
@@ -288,8 +288,9 @@ def night(
     quarantined: Mapping[str, Sequence[str]] | None = None,
     unregistered: Sequence[str] = (),
     unknown: str = "",
+    report: str = "",
 ) -> Verdict:
-    """Whether a day's hours are there, and its files in them.
+    """Whether a day's hours are there, its files in them, and they in the report.
 
     Args:
         day: YYYY-MM-DD.
@@ -298,6 +299,7 @@ def night(
         quarantined: for each camera its files that cannot be used, with the reasons.
         unregistered: files in the landing zone that were never registered.
         unknown: why these cannot be told, where they cannot.
+        report: what is wrong with the report; empty where nothing is.
     """
     quarantined = quarantined or {}
     problems = [
@@ -320,6 +322,8 @@ def night(
         )
     if unknown:
         problems.append(f"the landing zone cannot be compared: {unknown}")
+    if report:
+        problems.append(report)
     said = f"{day}: " + ("; ".join(problems) or "all hours are complete")
     figures = {
         "incomplete_hours": sum(map(len, incomplete.values())),

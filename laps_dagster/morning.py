@@ -1,11 +1,12 @@
 """The morning: whether the day before is complete, asked when somebody can still do something about it.
 
 The check asks no run and no schedule, only the tables and the landing zone, so it also notices a night that never
-began, footage that no hour knows of because it was quarantined, and files that nobody registered. `morning` runs it;
-where it fails, `alarms` tells it.
+began, footage that no hour knows of because it was quarantined, files that nobody registered, and a report that nobody
+refreshed. `morning` runs it; where it fails, `alarms` tells it.
 """
 
-from datetime import date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -15,13 +16,16 @@ from assets.retries import tried_again
 from assets.vital_checks import result
 from laps import vitals
 from laps.errors import StoreError
-from laps.timegrid import CLOSES, CameraHour, hours_to_close, now_ns
+from laps.tables import CLUSTER_ASSIGNMENTS
+from laps.timegrid import CLOSES, NS_PER_S, CameraHour, hours_to_close, now_ns
 from laps_dagster.coverage import EMPTIED, emptied_hours, hour_states
 from laps_dagster.nightly import day_range
 from laps_dagster.settings import morning_cron, night_zone, schedules_status
 from resources.configured import RecordingsResource, StoreResource
+from resources.freshness import Freshness
 from resources.landing import LandingZone
 from resources.recordings import Recordings, by_person
+from resources.reporting import report_path
 from resources.store import Store
 
 _WEEKS, _LEAST_WEEKS = 4, 3
@@ -55,7 +59,25 @@ def judge_day(store: Store, register: Recordings, day: date, release: str) -> vi
     for state in hour_states(store, sorted(wanted), release):
         if not state.complete:
             incomplete[state.hour.camera].append(f"{state.hour.hour_key}{wanted[state.hour]}")
-    return vitals.night(str(day), incomplete, silent, quarantined, *_landing_zone(register, day))
+    left, unknown = _landing_zone(register, day)
+    report = _report(store, release, sorted(wanted), day)
+    return vitals.night(str(day), incomplete, silent, quarantined, left, unknown, report)
+
+
+def _report(store: Store, release: str, hours: Sequence[CameraHour], day: date) -> str:
+    """What is wrong with the report where no night has closed the day: the hours are made without one too."""
+    times = Freshness(store, by_day=True)
+    made = [times.written(store.partition_path(CLUSTER_ASSIGNMENTS, hour, release)) for hour in hours]
+    latest = max((when for when in made if when is not None), default=None)
+    report = times.written(report_path(release))
+    if latest is None:
+        return ""
+    if report is None:
+        return "there is no report"
+    # One that was written in the evening, when all was made, is as good; what came late waits for the next night.
+    if report < min(latest, day_range(day)[1] / NS_PER_S):
+        return f"the report is older than these hours ({datetime.fromtimestamp(report, UTC):%Y-%m-%d %H:%M} UTC)"
+    return ""
 
 
 def _landing_zone(register: Recordings, day: date) -> tuple[list[str], str]:

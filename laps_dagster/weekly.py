@@ -22,6 +22,7 @@ from laps_dagster.pipeline import Backfill, Options, Progress
 from laps_dagster.settings import night_zone, schedules_status, weekly_cron
 from resources.configured import StoreResource
 from resources.models import CLUSTER_MODEL, ModelRegistry, Release
+from resources.reporting import calibrations, report_path
 from resources.settings import store_settings
 from resources.store import Store
 
@@ -88,7 +89,7 @@ def draft_release(context: dg.OpExecutionContext, config: Draft, store: StoreRes
             "hours": len(hours),
             "failed_runs": [str(outcome.task) for outcome in progress.failures],
             "beside_current": dg.MetadataValue.table(rows),
-            "report": dg.MetadataValue.path(files.url(f"reports/release={filled.name}/report.html")),
+            "report": dg.MetadataValue.path(files.url(report_path(filled.name))),
             "next": f"Look at the report, then `laps promote {filled.name}` or `laps discard {filled.name}`.",
         },
     )
@@ -149,7 +150,5 @@ def _clusters(registry: ModelRegistry, current: Release) -> int:
 
 def _cutting(files: Store, current: Release) -> tuple[str, str]:
     """How most cameras of the current release are cut."""
-    from resources.reporting import calibrations
-
     ways = Counter((one.cut, one.diagnostics.teacher or "rests") for one in calibrations(files, current).values())
     return ways.most_common(1)[0][0]

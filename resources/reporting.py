@@ -283,9 +283,14 @@ def scores_path(release: Release) -> str:
     return f"reports/release={release.name}/scores.json"
 
 
+def report_path(release_name: str) -> str:
+    """Where the report of a release lies."""
+    return f"reports/release={release_name}/report.html"
+
+
 def write_report(store: Store, release: Release, surveyed: Survey | None = None) -> str:
     """Write the report into the store; returns its path below the root."""
-    path = f"reports/release={release.name}/report.html"
+    path = report_path(release.name)
     store.write_bytes(path, render_report(store, release, surveyed).encode())
     return path
 

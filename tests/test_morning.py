@@ -19,6 +19,7 @@ from resources.configured import RecordingsResource, StoreResource
 from resources.landing import LandingZone
 from resources.models import TOKENIZER, ModelRegistry
 from resources.recordings import Landed, Recordings
+from resources.reporting import report_path
 from resources.settings import store_settings
 from resources.store import Store, rows_table
 from tests.videos import write_video
@@ -46,6 +47,7 @@ def release_of(store: Store) -> str:
     registry.put(TOKENIZER, "t1", folder)
     registry.fill(draft, TOKENIZER, "t1")
     store.write_json("models/current.json", {"release": draft.name})
+    store.write_bytes(report_path(draft.name), b"a report")
     return draft.name
 
 
@@ -82,6 +84,39 @@ def test_hours_that_are_not_complete_are_named(store: Store, tmp_path: Path) -> 
     # An hour that lost a table counts as not complete, whatever its runs said.
     store.delete(store.partition_path(KEYPOINT_TRACKS, hours[0]))
     assert "2026-02-26-08:00" in judge_day(store, register, THURSDAY, release).said
+
+
+def test_a_report_that_no_night_refreshed_is_named(store: Store, tmp_path: Path) -> None:
+    film(tmp_path, "cam1", datetime(2026, 2, 26, 8, 5, tzinfo=UTC))
+    release = release_of(store)
+    register = Recordings(store)
+    report = Path(store.root, report_path(release))
+    hours = [CameraHour.parse(f"cam1|2026-02-26-{hour:02}:00") for hour in (8, 9)]
+
+    def said(written: str, made: str) -> str:
+        """Of the day, where the report and all else were written then."""
+        for path in (path for path in Path(store.root).rglob("*") if path.is_file()):
+            os.utime(path, (timestamp(written if path == report else made),) * 2)
+        return judge_day(store, register, THURSDAY, release).said.removeprefix("2026-02-26: ")
+
+    os.utime(report, (timestamp("2026-02-26T02:10:00"),) * 2)
+    assert "report" not in judge_day(store, register, THURSDAY, release).said, "nothing of the day is there yet"
+    for hour in hours:
+        make(store, hour, release)
+    complete = "all hours are complete"
+    assert said("2026-02-26T02:10:00", "2026-02-26T10:20:00") == (
+        "the report is older than these hours (2026-02-26 02:10 UTC)"
+    )
+    assert said("2026-02-26T20:00:00", "2026-02-26T19:20:00") == complete, "made in the evening, by a person"
+    assert said("2026-02-27T02:10:00", "2026-02-26T10:20:00") == complete
+    assert said("2026-02-27T02:10:00", "2026-02-27T05:00:00") == complete, "made late: the next night tells of it"
+    report.unlink()
+    assert not judge_day(store, register, THURSDAY, release).passed
+    assert judge_day(store, register, THURSDAY, release).said == "2026-02-26: there is no report"
+
+
+def timestamp(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
 def test_the_hour_that_closes_the_last_one_of_a_day_is_named(store: Store, tmp_path: Path) -> None:

@@ -106,7 +106,9 @@ def _run(video: Path | None, k: int | None, train_minutes: float) -> tuple[Store
 
 def _where_to_look(store: Store, release: str, server: S3Server | None) -> list[str]:
     """Where the report lies, and how to go on; with the demo's own S3 server, which ends with it."""
-    report = store.url(f"reports/release={release}/report.html")
+    from resources.reporting import report_path
+
+    report = store.url(report_path(release))
     laps, dev = ".venv/bin/laps", "make dev"
     lines = [f"report   {report}"]
     if server is not None:
