@@ -1,10 +1,11 @@
 """A thousand damaged recordings beside good ones, through registration, description, tracking and cutting.
 
 Each camera hour holds good recordings of every container that cameras write, and damaged copies of them between
-(flipped bits, cut ends, swapped, blanked, repeated and shuffled stretches, wrong headers; tests/mutants.py). All are
-ingested as a person would, every hour is tracked by a run of its own, and of each used range a clip is cut. Printed
-is what became of the files; the bench ends with 1 where a process died, a run failed, something took too long, a
-damaged file is neither used nor told of, or a good file's tracks differ from those in an hour without damaged files.
+(flipped bits, cut ends, swapped packets, swapped, blanked, repeated and shuffled stretches, wrong headers;
+tests/mutants.py). All are ingested as a person would, every hour is tracked by a run of its own, and of each used range
+a clip is cut. Printed is what became of the files; the bench ends with 1 where a process died, a run failed, something
+took too long, a damaged file is neither used nor told of, or a good file's tracks differ from those in an hour without
+damaged files.
 
     python -m bench.mutants --files 1000
 """

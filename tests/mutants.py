@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import av
 
 from laps.clip_set import cut_primitives
 from laps.sampling import pieces_of
@@ -79,6 +82,28 @@ def _swap(data: bytearray, rng: random.Random) -> None:
         )
 
 
+def _swap_packets(data: bytearray, rng: random.Random) -> None:
+    """Exchange what some packets hold, while the container and its times stay whole."""
+    swapped = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source:
+        (video,) = source.streams.video
+        # Without a random identifier in what is written.
+        target = av.open(swapped, "w", format=source.format.name.split(",")[0], options={"fflags": "+bitexact"})
+        with target:
+            stream = target.add_stream_from_template(video)
+            packets = [packet for packet in source.demux(video) if packet.size]
+            content = [bytes(packet) for packet in packets]
+            for _ in range(rng.randint(1, 5)):
+                first, second = rng.sample(range(len(packets)), 2)
+                content[first], content[second] = content[second], content[first]
+            for packet, held in zip(packets, content, strict=True):
+                other = av.Packet(held)
+                other.pts, other.dts, other.time_base = packet.pts, packet.dts, packet.time_base
+                other.duration, other.is_keyframe, other.stream = packet.duration, packet.is_keyframe, stream
+                target.mux(other)
+    data[:] = swapped.getvalue()
+
+
 def _wrong_header(data: bytearray, rng: random.Random) -> None:
     """Write nonsense over some bytes of the head, and of the tail: an mp4 has its index there."""
     for _ in range(rng.randint(1, 64)):
@@ -108,6 +133,7 @@ DAMAGES: dict[str, Callable[[bytearray, random.Random], None]] = {
     "flipped": _flip_bits,
     "cut": _cut_end,
     "swapped": _swap,
+    "packets": _swap_packets,
     "header": _wrong_header,
     "blanked": _blank,
     "repeated": _repeat,
