@@ -5,6 +5,7 @@ Keyframes are JPEG pictures, two a second, for the vision encoder, the report an
 may see (`laps camera set --blur`) are grey in them. Each frame is decoded once in its life, here.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -80,8 +81,9 @@ def keypoint_tracks(
     with (
         partition_writer(files, KEYPOINT_TRACKS, hour) as tracks,
         partition_writer(files, KEYFRAMES, hour) as frames,
+        # Closed also where a tracker or a disk fails: a limit that is left behind would end the process later.
+        contextlib.closing(within(samples, recordings.decode_limit_s)) as limited,
     ):
-        limited = within(samples, recordings.decode_limit_s)
         for batch in observe(limited, follower, grid, first=first, covered=covered.value):
             if isinstance(batch, TrackWindows):
                 visible += float(batch.visible.mean()) * len(batch.end_samples)

@@ -127,7 +127,7 @@ def add_runs(instance: DagsterInstance, states: Sequence[HourState]) -> None:
     import dagster as dg
 
     open_hours = {state.hour: state for state in states if not state.complete}
-    for record in instance.get_run_records(limit=_RUNS if open_hours else 0):
+    for record in instance.get_run_records(limit=_RUNS) if open_hours else ():
         _add_run(instance, record, open_hours)
     complete = {state.hour: state for state in states if state.complete}
     status = dg.DagsterRunStatus

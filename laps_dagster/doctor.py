@@ -6,6 +6,7 @@ is written to and the file taken away again.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import platform
@@ -294,9 +295,8 @@ def _models(store: Store) -> Iterator[Finding]:
                 f"`laps promote {draft.name}` or `laps discard {draft.name}`."
             )
             yield Finding("draft", "note", said, fix)
-    connection = open_catalog(store)
-    count = connection.execute("SELECT count(*) FROM primitives").fetchall()[0][0]
-    connection.close()
+    with contextlib.closing(open_catalog(store)) as connection:
+        count = connection.execute("SELECT count(*) FROM primitives").fetchall()[0][0]
     yield Finding("catalog", "ok", f"opens, {count} primitives")
 
 

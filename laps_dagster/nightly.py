@@ -10,7 +10,7 @@ a daemon that restarts goes on where it was, and a run is requested once.
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -33,6 +33,8 @@ from resources.store import is_transient
 
 RUNS_A_LOOK = 200
 MOST_MISSED_DAYS = 7
+# People plan nights too, also such of long ago.
+_NEWEST_PLANS = 50
 NO_RELEASE = "no release is current, so there is nothing to work with: `laps backfill` makes the first"
 
 
@@ -147,9 +149,8 @@ def _missed(instance: dg.DagsterInstance, day: date) -> list[date]:
     """The days before one, and after the last that this schedule planned: Dagster makes up for one missed tick only."""
     first = day - timedelta(days=MOST_MISSED_DAYS)
     begun = [*UNFINISHED, dg.DagsterRunStatus.SUCCESS]
-    # The run that planned a day began after it.
-    lately = datetime(first.year, first.month, first.day, tzinfo=UTC)
-    runs = instance.get_runs(dg.RunsFilter(job_name=plan_night.name, statuses=begun, created_after=lately))
+    # The newest, however long ago they began: the daemon may have been away for longer than is made up for.
+    runs = instance.get_runs(dg.RunsFilter(job_name=plan_night.name, statuses=begun), limit=_NEWEST_PLANS)
     planned = [date.fromisoformat(run.tags[DAY]) for run in runs if DAY in run.tags]
     if not planned:
         return []  # it begins with this night

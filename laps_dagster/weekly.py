@@ -22,6 +22,7 @@ from laps_dagster.pipeline import Backfill, Options, Progress
 from laps_dagster.settings import night_zone, schedules_status, weekly_cron
 from resources.configured import StoreResource
 from resources.models import CLUSTER_MODEL, ModelRegistry, Release
+from resources.recordings import Recordings
 from resources.reporting import calibrations, report_path
 from resources.settings import store_settings
 from resources.store import Store
@@ -52,8 +53,11 @@ def draft_release(context: dg.OpExecutionContext, config: Draft, store: StoreRes
     if current is None:
         raise NotProcessedError("no release is current", where=files.root, fix="`laps backfill` makes the first.")
     since_ns = now_ns() - config.days * 24 * HOUR_NS
-    made = files.partitions(CLUSTER_ASSIGNMENTS, current.name)
-    hours = [CameraHour.parse(key) for key in config.hours] or [hour for hour in made if hour.start_ns >= since_ns]
+    made = [hour for hour in files.partitions(CLUSTER_ASSIGNMENTS, current.name) if hour.start_ns >= since_ns]
+    register = Recordings(files)
+    # Without those that only close what is open in the last one: they are added to whatever is made.
+    filmed = {hour for camera in {hour.camera for hour in made} for hour in register.hours(camera)}
+    hours = [CameraHour.parse(key) for key in config.hours] or [hour for hour in made if hour in filmed]
     if not hours:
         raise NotProcessedError(
             f"release {current.name} has cut no hour of the last {config.days} days",

@@ -128,9 +128,13 @@ def _serve(connection: Connection) -> None:
             function, args, kwargs = connection.recv()
         except EOFError:
             return
+        except ImportError as error:
+            connection.send((False, error))
+            continue
         try:
             answer = (True, function(*args, **kwargs))
-        except (OSError, LapsError) as error:
+        except (OSError, LapsError, ImportError) as error:
+            # What cannot be imported says nothing about the file.
             answer = (False, error)
         connection.send(answer)
 

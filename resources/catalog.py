@@ -89,8 +89,12 @@ def connect(
     models = {"release": release, "tokenizer": tokenizer, "cluster_model": cluster_model}
     files, copied = catalog_files(store, **models)
     connection = _connection(store)
-    catalog.create_views(connection, files, store.root, cluster_model, copied)
-    _lock(connection, store)
+    try:
+        catalog.create_views(connection, files, store.root, cluster_model, copied)
+        _lock(connection, store)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

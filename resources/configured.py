@@ -6,6 +6,9 @@ The classes hold only configuration; what they construct lives in the plain modu
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
@@ -133,8 +136,6 @@ class VisionResource(dg.ConfigurableResource):
 
 def vision_from_environment() -> VisionResource:
     """The vision encoder that ``LAPS_VISION`` and ``LAPS_CLIP_WEIGHTS`` choose."""
-    import os
-
     return VisionResource(
         kind=os.environ.get("LAPS_VISION", "weight_free"),
         pretrained=os.environ.get("LAPS_CLIP_WEIGHTS", "laion2b_s34b_b79k"),
@@ -143,19 +144,15 @@ def vision_from_environment() -> VisionResource:
 
 def _seconds(name: str, default: float) -> float:
     """An environment variable that holds seconds."""
-    import os
-
     text = os.environ.get(name) or str(default)
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(f"{text!r} is no number of seconds", where=name, fix="Give it like 30 or 0.5.") from error
+    with contextlib.suppress(ValueError):
+        if 0 <= (seconds := float(text)) < math.inf:
+            return seconds
+    raise InputError(f"{text!r} is no number of seconds, 0 or more", where=name, fix="Give it like 30 or 0.5.")
 
 
 def default_resources() -> dict[str, dg.ConfigurableResource]:
     """The resources of a deployment; environment variables choose store, landing zone, tracker and encoder."""
-    import os
-
     return {
         "store": StoreResource(),
         "release": ReleaseResource(),

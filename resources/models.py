@@ -10,6 +10,7 @@ a model that takes another's place empties the slots whose models were made with
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -159,8 +160,13 @@ class ModelRegistry:
             cache.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache.parent) as temporary:
                 fetched = self.store.get_folder(path, Path(temporary) / "model")
-                if not cache.exists():
+                if cache.exists() and not (cache / "complete").exists():
+                    shutil.rmtree(cache)  # something has removed a part of it
+                try:
                     fetched.rename(cache)
+                except OSError:
+                    if not (cache / "complete").exists():  # else another process was faster
+                        raise
         return cache
 
     def calibration(self, release: Release, camera: str) -> Calibration:

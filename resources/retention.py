@@ -103,7 +103,10 @@ class Retention:
 
 
 def set_days(store: Store, table_name: str, days: int | None) -> Retention:
-    """Set for how many days a table is kept, or that it is kept for ever (None); nothing is removed yet."""
+    """Set for how many days a table is kept, or that it is kept for ever (None); nothing is removed yet.
+
+    Of two calls at the same moment one may be lost: all tables stand in one file.
+    """
     table = _table(table_name)
     kept = Retention.of(store)
     if days is None:

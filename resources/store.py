@@ -216,8 +216,11 @@ class Store:
                 # By name: a folder is no object, and not every server forgives its deletion.
                 if found := self.fs.find(full):
                     self.fs.rm(found)
-            elif self.fs.exists(full):
-                self.fs.rm(full, recursive=True)
+                return
+            while self.fs.exists(full):
+                # Another process may be at it as well.
+                with contextlib.suppress(FileNotFoundError):
+                    self.fs.rm(full, recursive=True)
 
     def delete_files(self, paths: Collection[str]) -> None:
         """Remove files by their paths, in object storage up to a thousand in a request; those that are gone are."""
@@ -749,8 +752,10 @@ def is_transient(error: StoreError | OSError) -> bool:
         return "://" in (error.where or "") and isinstance(error.__cause__, OSError) and is_transient(error.__cause__)
     # Arrow's own OSError, about a damaged file, has neither number nor class.
     damaged = type(error) is OSError and error.errno is None
-    never = isinstance(error, PermissionError | FileNotFoundError) or error.errno in (errno.ENOSPC, errno.EROFS)
-    return not (damaged or never)
+    local = error.filename is not None and "://" not in str(error.filename)
+    # A disk that is full names no file when it is written to.
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return not (damaged or local or full or isinstance(error, PermissionError | FileNotFoundError))
 
 
 def _is_temporary(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import faulthandler
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,11 +15,13 @@ DECODE_LIMIT_S = 900.0
 _WOUND_UP_EVERY_S = 5.0
 
 
-def within(items: Iterable[T], limit_s: float = DECODE_LIMIT_S) -> Iterator[T]:
+def within(items: Iterable[T], limit_s: float = DECODE_LIMIT_S) -> Generator[T]:
     """Pass items on; where none comes for so many seconds, end this process.
 
     A thread that hangs inside a codec can be neither interrupted nor left behind, so its process goes, with the
     stacks of all threads on standard error: the run fails, the hours beside it do not notice.
+
+    It ends with the iteration, or when it is closed.
 
     Args:
         items: what is decoded, one after the other; only one such iteration in a process at a time.

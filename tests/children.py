@@ -27,5 +27,9 @@ def end_by(number: signal.Signals) -> None:
     time.sleep(10.0)
 
 
+def miss_a_module() -> None:
+    raise ImportError("libavcodec.so: cannot open shared object file")
+
+
 def refuse(what: str) -> None:
     raise InputError(what, where="there", fix="Do this.")

@@ -17,7 +17,7 @@ from resources import recordings as register_module
 from resources.apart import Apart
 from resources.recordings import Recordings
 from resources.store import Store
-from tests.children import crash, end_by, process_after, process_of, refuse
+from tests.children import crash, end_by, miss_a_module, process_after, process_of, refuse
 from tests.videos import write_video
 
 
@@ -37,6 +37,8 @@ def test_deliberate_errors_come_back_whole(apart):
     assert (raised.value.what, raised.value.where, raised.value.fix) == ("no good", "there", "Do this.")
     with pytest.raises(FileNotFoundError):
         apart.call("a", os.stat, "/no/such/file")
+    with pytest.raises(ImportError, match="libavcodec"):  # which is no fault of the file
+        apart.call("a", miss_a_module)
 
 
 def test_it_can_be_ended_where_the_parent_takes_no_signals():

@@ -61,6 +61,13 @@ def test_the_option_beats_the_sidecar_and_the_sidecar_the_name(run: Laps, video:
     assert "2026-03-01 11:00:00" in run("ingest", video, "--camera", "cam1", "--start", "2026-03-01T12:00:00+01:00")[1]
 
 
+@pytest.mark.parametrize("option", [("--camera", "cam1"), ("--start", "2026-03-01T12:00Z")])
+def test_options_of_a_file_are_refused_without_one(run: Laps, tmp_path: Path, option: tuple[str, str]) -> None:
+    code, _, err = run("ingest", *option)
+    assert code == 2 and "go with PATH" in err
+    assert not (tmp_path / "store").exists()
+
+
 def test_ingesting_twice_registers_once(run: Laps, video: Path, tmp_path: Path) -> None:
     run("ingest", video, "--camera", "cam1")
     run("ingest", video, "--camera", "cam1")

@@ -543,6 +543,19 @@ def test_runs_that_may_write_it_again_are_waited_for(fresh, instance, laps_comma
     assert not instance.get_run_by_id(others[0]).is_finished and instance.get_run_by_id(lost).is_finished
 
 
+def test_runs_that_begin_while_it_asks_are_waited_for_too(fresh, instance, laps_command, monkeypatch):
+    files = fresh.store.files("")
+
+    def answered_late(*_: Any, **__: Any) -> bool:
+        add_run(instance, "observe", "a|2026-11-21-05:00")
+        return True
+
+    monkeypatch.setattr("click.confirm", answered_late)
+    code, _, err = laps_command(*OPTIONS[:-1])
+    assert code == 1 and "nothing was removed" in err and "observe a|2026-11-21-05:00" in err
+    assert fresh.store.files("") == files
+
+
 def test_runs_go_before_files_so_that_a_killed_command_leaves_none(fresh, instance, laps_command, monkeypatch):
     ended = add_run(instance, "observe", "a|2026-11-21-05:00", dg.DagsterRunStatus.SUCCESS)
     other = add_run(instance, "observe", "a|2026-11-21-06:00", dg.DagsterRunStatus.SUCCESS)

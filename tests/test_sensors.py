@@ -7,13 +7,15 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.runs import SqlRunStorage  # not public
+from dagster._core.storage.runs.schema import RunsTable  # not public
 
 from assets.partitions import camera_hours
 from laps.errors import InputError, StoreError
@@ -686,12 +688,22 @@ def test_nights_in_which_no_daemon_ran_are_made_up_for(
     instance: dg.DagsterInstance, release: str, planned: list[tuple[str, dg.DagsterRunStatus]], days: list[str]
 ) -> None:
     for day, status in planned:
-        run(instance, "plan_night", None, status, {"laps/day": day})
+        made = run(instance, "plan_night", None, status, {"laps/day": day})
+        created(instance, made, datetime.fromisoformat(day) + timedelta(days=1, hours=1))
     with schedule_context(instance) as context:
         requests = nightly.evaluate_tick(context).run_requests or []
     assert [request.tags["laps/day"] for request in requests] == days
     assert [request.run_config["ops"]["plan_day"]["config"]["day"] for request in requests] == days
     assert len({request.run_key for request in requests}) == len(days) and requests[-1].run_key == DAY
+
+
+def created(instance: dg.DagsterInstance, made: dg.DagsterRun, when: datetime) -> None:
+    """Say of a run that it was created then (UTC)."""
+    storage = instance.run_storage
+    assert isinstance(storage, SqlRunStorage)
+    with storage.connect() as connection:
+        row = RunsTable.update().where(RunsTable.c.run_id == made.run_id)
+        connection.execute(row.values(create_timestamp=when))
 
 
 def test_without_a_release_the_night_says_so(instance: dg.DagsterInstance, store: Store) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from laps.errors import InputError, LapsError, StoreError
 from laps.timegrid import SampleGrid, format_utc
+from resources.configured import default_resources
 from resources.settings import default_first_hour_ns, first_hour_ns, store_grid, store_settings
 from resources.store import Store, store_root
 from tests.s3 import S3, s3, s3_server
@@ -99,6 +100,13 @@ def test_a_first_hour_in_the_environment_that_is_none_names_the_variable(
     monkeypatch.setenv("LAPS_FIRST_HOUR", "yesterday")
     with pytest.raises(InputError, match=r"^LAPS_FIRST_HOUR: "):
         first_hour_ns(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon"])
+def test_seconds_that_are_none_name_the_variable(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAPS_STABLE_S", text)
+    with pytest.raises(InputError, match="LAPS_STABLE_S"):
+        default_resources()
 
 
 def test_the_root_comes_from_the_argument_then_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

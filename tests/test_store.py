@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pytest
 from laps.errors import InputError, NotProcessedError, SchemaError, StoreError
 from laps.tables import CLUSTER_ASSIGNMENTS, KEYFRAMES, RAW_VIDEO
 from laps.timegrid import CameraHour, to_datetime
-from resources.store import Store, rows_table
+from resources.store import Store, is_transient, rows_table
 
 HOUR = CameraHour.parse("01|2026-11-21-05:00")
 
@@ -128,6 +129,40 @@ def test_a_store_that_cannot_be_written_names_the_object(tmp_path: Path) -> None
     store = Store(str(tmp_path / "file" / "store"))
     with pytest.raises(StoreError, match="cannot be written"):
         store.write_bytes("a", b"")
+
+
+def test_what_another_process_removes_meanwhile_is_removed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        store.write_bytes(f"folder/{name}", b"")
+    rm = store.fs.rm
+
+    def after_another(path: str, **how: bool) -> None:
+        monkeypatch.undo()
+        Path(store.full_path("folder/a")).unlink()
+        rm(f"{path}/a")  # as found a moment ago
+
+    monkeypatch.setattr(store.fs, "rm", after_another)
+    store.delete("folder")
+    assert not store.exists("folder")
+    store.delete("folder")
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (ConnectionResetError(errno.ECONNRESET, "reset"), True),
+        (OSError(errno.EIO, "We encountered an internal error", "s3://bucket/key"), True),
+        (TimeoutError("timed out"), True),
+        (OSError(errno.EIO, "Input/output error", "/store/part-0.parquet"), False),
+        (OSError(errno.ENOTEMPTY, "Directory not empty", "/cache/model"), False),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (OSError("Corrupt snappy compressed data."), False),
+        (PermissionError(errno.EACCES, "Access Denied", "s3://bucket/key"), False),
+    ],
+)
+def test_only_what_object_storage_does_is_tried_again(error: OSError, again: bool) -> None:
+    assert is_transient(error) is again
 
 
 def test_a_file_is_created_once(store: Store, tmp_path: Path) -> None:

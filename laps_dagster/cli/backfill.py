@@ -24,7 +24,13 @@ from laps_dagster.cli.places import existing_store
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True, help="Runs at once.")
 @click.option("--preset", type=click.Choice(["full", "small"]), default="full", show_default=True,
               help="Size of the tokenizer, where one is trained first.")  # fmt: skip
-@click.option("--train-minutes", type=float, default=60.0, show_default=True, help="Longest training time.")
+@click.option(
+    "--train-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Longest training time.",
+)
 @click.option("--cut", type=click.Choice(["energy", "rests", "boundaries"]), default="rests", show_default=True,
               help="How cameras that are calibrated first are cut. energy: between rests, as in the paper; rests: the "
               "same, divided where boundaries without rest were learned; boundaries: by these alone, for work that "
@@ -69,6 +75,8 @@ def backfill(
     )
     if new_release and release:
         raise click.UsageError("give --release or --new-release, not both")
+    if new_release and dry_run:
+        raise click.UsageError("--dry-run is of a release that is there: a new one encodes and cuts every hour")
     if teacher == "pictures" and cut != "boundaries":
         raise click.UsageError("--teacher pictures goes with --cut boundaries")
     if dry_run:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from laps.errors import InputError, LapsError, MediaError
+from laps.errors import InputError, LapsError, MediaError, NotProcessedError
 from laps.timegrid import NS_PER_S, format_utc, from_datetime
 
 if TYPE_CHECKING:
@@ -87,14 +87,14 @@ def _run(video: Path | None, k: int | None, train_minutes: float) -> tuple[Store
     progress = Progress(report=lambda line: click.echo(f"[{time.monotonic() - began:4.0f} s] {line}"))
     options = Options(release=release, workers=os.cpu_count() or 1, preset="small", train_minutes=train_minutes, k=k)
     chosen = Backfill(store, select_hours(recordings, cameras, None, None), options, progress).run()
-    if chosen.status == "draft":
-        # It holds this demo's recordings only, which are what is asked for here.
-        chosen = registry.promote(chosen.name, even_incomplete=True)
     if progress.failures:
-        raise InputError(
+        raise NotProcessedError(
             f"{len(progress.failures)} runs failed, the first: {progress.failures[0].error}",
             fix="Their logs are in the Dagster UI (laps dev).",
         )
+    if chosen.status == "draft":
+        # It holds this demo's recordings only, which are what is asked for here.
+        chosen = registry.promote(chosen.name, even_incomplete=True)
     click.echo(f"\nDone in {time.monotonic() - began:.0f} s.\n")
     _say_what_was_found(store)
     if video is None:

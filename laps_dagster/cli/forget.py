@@ -12,6 +12,7 @@ from laps.timegrid import parse_utc
 from laps_dagster.cli.places import existing_store
 
 if TYPE_CHECKING:
+    from laps_dagster.forgetting import Runs
     from resources.forget import Plan
 
 _NAMED = 10
@@ -41,23 +42,21 @@ def forget(camera: str, start: str, stop: str, reason: str | None, dry_run: bool
     store = existing_store()
     time = Forgotten(camera, parse_utc(start), parse_utc(stop), reason or None)
     planned = plan(store, time)
+    around = time.hours()
+    written = {around[0].previous, *around, around[-1].next, *planned.hours}
     with existing_instance() as instance:
-        runs = Runs([], [])
-        if instance is not None:
-            if not dry_run:
-                # A run whose process was killed would be waited for in vain.
-                fail_lost_runs(instance)
-            around = time.hours()
-            written = {around[0].previous, *around, around[-1].next, *planned.hours}
-            runs = runs_of(instance, planned.hours, written)
+
+        def its_runs() -> Runs:
+            return Runs([], []) if instance is None else runs_of(instance, planned.hours, written)
+
+        if instance is not None and not dry_run:
+            # A run whose process was killed would be waited for in vain.
+            fail_lost_runs(instance)
+        runs = its_runs()
         _echo_plan(planned, len(runs.ended))
         if dry_run:
             return
-        if runs.under_way:
-            raise InputError(
-                f"nothing was removed: runs are under way that may write it again ({_named(runs.under_way)})",
-                fix="Wait until they have ended, or end them in the Dagster UI; then run this again.",
-            )
+        _refuse_beside(runs)
         if planned.lost and not yes:
             raise InputError(
                 f"nothing was removed: the rest of {len(planned.lost)} hours cannot be made again",
@@ -66,6 +65,9 @@ def forget(camera: str, start: str, stop: str, reason: str | None, dry_run: bool
             )
         if not yes:
             click.confirm("Remove this?", abort=True)
+            # The question may have stood there for an hour.
+            runs = its_runs()
+            _refuse_beside(runs)
         # Runs first: what a command that was killed has left of them is found again by the files of their hours.
         if instance is not None and runs.ended:
             delete_runs(instance, runs.ended)
@@ -83,6 +85,14 @@ def forget(camera: str, start: str, stop: str, reason: str | None, dry_run: bool
         raise SystemExit(1)
     if planned.hours:
         click.echo("`laps backfill --only missing` makes the rest of these hours, and the report, again")
+
+
+def _refuse_beside(runs: Runs) -> None:
+    if runs.under_way:
+        raise InputError(
+            f"nothing was removed: runs are under way that may write it again ({_named(runs.under_way)})",
+            fix="Wait until they have ended, or end them in the Dagster UI; then run this again.",
+        )
 
 
 def _named(names: Sequence[str]) -> str:

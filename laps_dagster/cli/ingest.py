@@ -35,6 +35,8 @@ def ingest(paths: tuple[str, ...], camera: str | None, start: str | None, landin
     from resources.settings import store_settings
     from resources.store import Store
 
+    if not paths and (camera or start):
+        raise click.UsageError("--camera and --start go with PATH: without one the whole landing zone is registered")
     store = Store()
     store_settings(store)
     recordings = Recordings(store, landing)

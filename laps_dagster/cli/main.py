@@ -83,10 +83,6 @@ def main() -> None:
     except LapsError as error:
         click.echo(f"laps: {error}", err=True)
         sys.exit(1)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) went away: nothing is wrong.
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as error:
         # A disk that is full names no file; what names neither is a fault of this program.
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
