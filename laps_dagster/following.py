@@ -27,7 +27,7 @@ class Follower:
     """The hours whose segment stage is due because they, or the hour before, were observed.
 
     Attributes:
-        after_s: update time of the newest observe run that was taken in, seconds since the epoch.
+        after_s: update time of the newest run that was looked at, seconds since the epoch.
         taken: ids of the runs taken in whose update is not older than the overlap.
         waiting: for each hour the tags of its segment run, and the observe run that made it due.
         requested: the runs that are requested now.
@@ -53,10 +53,10 @@ class Follower:
 
     def take_in(self, instance: dg.DagsterInstance) -> None:
         """Let the hours wait that observe runs made due which ended well since the last time."""
+        # All that ended, and the tag is looked at here: SQLite would read all tags of its years for each of these runs.
         ended = instance.get_run_records(
             dg.RunsFilter(
                 statuses=[dg.DagsterRunStatus.SUCCESS],
-                tags={THEN: segment.name},
                 updated_after=datetime.fromtimestamp(self.after_s - _OVERLAP_S, UTC),
             ),
             order_by="update_timestamp",
@@ -64,10 +64,12 @@ class Follower:
         )
         for record in ended:
             run, when = record.dagster_run, record.update_timestamp.timestamp()
-            if run.run_id in self.taken or not observes(run):
+            if run.run_id in self.taken:
                 continue
             self.taken[run.run_id] = when
             self.after_s = max(self.after_s, when)
+            if run.tags.get(THEN) != segment.name or not observes(run):
+                continue
             tags = {NIGHT: run.tags[NIGHT]} if NIGHT in run.tags else {}
             hour = hour_of(run)
             for due in (hour, hour.next):

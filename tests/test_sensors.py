@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import threading
@@ -441,9 +442,10 @@ def test_what_waited_for_a_run_that_failed_goes_on(instance: dg.DagsterInstance,
 
 def test_nothing_follows_what_nobody_asked_to_go_on(instance: dg.DagsterInstance, followed: Daemon) -> None:
     write(OBSERVE, key(5))
-    run(instance, "observe", key(5), SUCCESS)
+    others = [run(instance, "observe", key(5), SUCCESS), run(instance, "compact", None, SUCCESS)]
     assert followed.tick() == []
     assert followed.said == "nothing follows"
+    assert set(json.loads(followed.cursor or "")["taken"]) == {other.run_id for other in others}, "not looked at again"
 
 
 def test_a_backfill_of_assets_is_followed_too(instance: dg.DagsterInstance, followed: Daemon) -> None:
