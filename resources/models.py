@@ -94,6 +94,13 @@ class Release:
             f"or run `laps backfill --release {self.name}`"
         )
 
+    @property
+    def models(self) -> set[tuple[str, str]]:
+        """Kind and id of each model that it names."""
+        filled = {(slot, getattr(self, slot)) for slot in SLOTS if slot != CALIBRATION}
+        filled |= {(CALIBRATION, model_id) for model_id in self.calibrations.values()}
+        return {(slot, model_id) for slot, model_id in filled if model_id is not None}
+
     def require(self, slot: str, camera: str | None = None) -> str:
         """The model id in a slot; NotProcessedError that names the asset to materialize when it is empty."""
         filled = self.calibrations.get(camera or "") if slot == CALIBRATION else getattr(self, slot)
@@ -363,28 +370,42 @@ class ModelRegistry:
         return self.release(name)
 
     def discard(self, name: str) -> dict[str, int]:
-        """Remove a draft: its tables, its report and its slots, but no model, which other releases may use.
+        """Remove a release: its tables, its report, its slots, and what of its models no other release names.
 
-        Its name is not given again: a run that still works with it must not write into another release.
+        Its name is not given again: a run that still works with it must not write into another release. With a
+        tokenizer go its latent streams.
 
         Returns:
             The folders that were removed, with the number of files in each.
 
         Raises:
-            InputError: there is no such release, or it is or was current.
+            InputError: there is no such release, or it is current.
         """
         from laps.compaction import COPIES
         from resources.copies import copy_folder
         from resources.hour_files import clip_files_path
 
         release = self.release(name)
-        if release.status != "draft":
-            raise InputError(f"is {release.status}: only a draft can be discarded", where=f"release {name}")
+        if release.status == "current":
+            raise InputError(
+                "is current, and cannot be discarded", where=f"release {name}", fix="Promote another one first."
+            )
         removed = {}
-        tables = [table for table in TABLES.values() if table.model_level == "release"]
-        copies = [copy_folder(copy, name) for copy in COPIES.values() if copy.model_level == "release"]
-        kept = [self.store.table_path(table, name) for table in tables]
-        for folder in [*kept, clip_files_path(name), *copies, f"reports/release={name}"]:
+        others = set().union(*(other.models for other in self.releases() if other.name != name))
+        unused = sorted(release.models - others)
+        # What is kept by release, and latent streams, which are kept by tokenizer.
+        folders = [("release", name), *(one for one in unused if one[0] == TOKENIZER)]
+        tables = [
+            self.store.table_path(table, one)
+            for table in TABLES.values()
+            for level, one in folders
+            if table.model_level == level
+        ]
+        copies = [
+            copy_folder(copy, one) for copy in COPIES.values() for level, one in folders if copy.model_level == level
+        ]
+        models = [f"models/{kind}/{model_id}" for kind, model_id in unused]
+        for folder in [*tables, clip_files_path(name), *copies, f"reports/release={name}", *models]:
             if files := self.store.files(folder):
                 removed[folder] = len(files)
                 self.store.delete(folder)

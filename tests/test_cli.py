@@ -8,6 +8,7 @@ import shutil
 import socket
 from pathlib import Path
 
+import click
 import pytest
 
 from laps_dagster.cli.demo import camera_name
@@ -219,11 +220,33 @@ def test_drafts_are_discarded_by_name(run: Laps, video: Path, tmp_path: Path) ->
     registry.open_draft("two")
     code, out, _ = run("discard", "r1")
     assert code == 0
-    assert "discarded draft r1" in out and "models/releases/r1  (1 file)" in out
+    assert "discarded r1 (draft)" in out and "models/releases/r1  (1 file)" in out
     assert "r1" not in run("releases")[1]
     code, _, err = run("discard", "r1")
     assert code == 1
     assert "there is no release 'r1'" in err
+
+
+def test_a_release_that_was_current_is_discarded_when_somebody_means_it(
+    run: Laps, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("ingest", video, "--camera", "cam1")
+    store = Store(str(tmp_path / "store"))
+    for name in ("one", "two"):
+        release = ModelRegistry(store).open_draft(name).name
+        store.write_json(f"models/releases/{release}/promoted.json", {"at": "2026-01-05T00:00:00Z"})
+        store.write_json("models/current.json", {"release": release})
+    monkeypatch.setattr("click.confirm", refuse)
+    code, _, err = run("discard", "r1")
+    assert code == 1 and "Aborted" in err and "r1" in run("releases")[1]
+    code, out, _ = run("discard", "r1", "--yes")
+    assert code == 0 and "discarded r1 (retired)" in out
+    code, _, err = run("discard", "r2", "--yes")
+    assert code == 1 and "release r2: is current" in err
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise click.Abort
 
 
 def test_backfill_of_an_empty_store_says_how_to_begin(run: Laps) -> None:

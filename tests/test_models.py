@@ -367,35 +367,57 @@ def test_a_release_that_lacks_hours_of_the_current_one_is_not_promoted(registry:
     assert registry.promote(first, even_incomplete=True).status == "current"
 
 
-def test_a_discarded_draft_leaves_its_models_and_nothing_else(registry: ModelRegistry) -> None:
+@pytest.mark.parametrize("status", ["draft", "retired"])
+def test_a_discarded_release_leaves_what_others_name_and_nothing_else(registry: ModelRegistry, status: str) -> None:
     store = registry.store
     registry.promote(complete(registry))
     assign(registry, "r1", 1)
     kept = {path: store.read_bytes(path) for path in store.files("")}
     name = complete(registry, "2")
-    models = {path for path in store.files("models") if "/releases/" not in path}
-    streams = f"{LATENT_STREAM.name}/tokenizer=t2/camera=cam1/{PART}"
-    store.write_bytes(streams, b"")
+    for tokenizer in ("t1", "t2"):
+        store.write_bytes(f"{LATENT_STREAM.name}/tokenizer={tokenizer}/camera=cam1/{PART}", b"")
+    kept[f"{LATENT_STREAM.name}/tokenizer=t1/camera=cam1/{PART}"] = b""
     assign(registry, name, 1, 2)
     store.write_bytes(f"{store.table_path(SEGMENTS, name)}/camera=cam1/{PART}", b"")
     store.write_bytes(f"{store.table_path(CLIPS, name)}/camera=cam1/{PART}", b"")
     store.write_bytes(f"clip_files/release={name}/camera=cam1/a.mp4", b"")
     store.write_bytes(f"{store.table_path(CLUSTERS, name)}/{PART}", b"")
     store.write_bytes(f"reports/release={name}/report.html", b"")
+    if status == "retired":
+        for one in (name, "r1"):
+            registry.promote(one, even_incomplete=True)
+        kept |= {path: store.read_bytes(path) for path in ("models/current.json", "models/releases/r1/promoted.json")}
+    assert registry.release(name).status == status
     assert registry.discard(name) == {
+        "latent_stream/tokenizer=t2": 1,
         "segments/release=r2": 1,
         "clips/release=r2": 1,
         "clip_files/release=r2": 1,
         "cluster_assignments/release=r2": 2,
         "clusters/release=r2": 1,
         "reports/release=r2": 1,
-        "models/releases/r2": 6,
+        "models/calibration/c2": 2,
+        "models/cluster_model/k2": 2,
+        "models/embedder/e2": 2,
+        "models/tokenizer/t2": 2,
+        "models/releases/r2": 6 if status == "draft" else 7,
     }
     assert registry.names() == ["r1"]
-    assert set(store.files("")) == {*kept, *models, streams, "models/releases/r2/taken"}
+    assert set(store.files("")) == {*kept, "models/releases/r2/taken"}
     assert {path: store.read_bytes(path) for path in kept} == kept
     # A run that still works with it must not write into another release.
     assert registry.open_draft("next").name == "r3"
+
+
+def test_a_model_that_another_release_names_stays(registry: ModelRegistry) -> None:
+    current = registry.promote(complete(registry))
+    streams = f"{LATENT_STREAM.name}/tokenizer=t1/camera=cam1/{PART}"
+    registry.store.write_bytes(streams, b"")
+    draft = registry.open_draft("other clusters", based_on=current, before=CLUSTER_MODEL)
+    registry.fill(draft, CLUSTER_MODEL, put_clusters(registry, "k2", "t1", "e1"))
+    assert set(registry.discard(draft.name)) == {"models/cluster_model/k2", "models/releases/r2"}
+    assert registry.store.exists(streams) and registry.has(TOKENIZER, "t1")
+    assert registry.has(EMBEDDER, "e1") and registry.has(CALIBRATION, "c1") and registry.has(CLUSTER_MODEL, "k1")
 
 
 def test_an_empty_draft_no_longer_stands_in_the_way(registry: ModelRegistry) -> None:
@@ -409,19 +431,17 @@ def test_an_empty_draft_no_longer_stands_in_the_way(registry: ModelRegistry) -> 
     assert registry.to_read().name == registry.to_fill(TOKENIZER).name == wanted
 
 
-def test_only_drafts_are_discarded(registry: ModelRegistry) -> None:
+def test_the_current_release_is_not_discarded(registry: ModelRegistry) -> None:
     registry.promote(complete(registry))
-    registry.promote(complete(registry, "2"))
     before = registry.store.files("")
-    for name, status in (("r1", "retired"), ("r2", "current")):
-        with pytest.raises(InputError, match=f"release {name}: is {status}"):
-            registry.discard(name)
+    with pytest.raises(InputError, match="release r1: is current"):
+        registry.discard("r1")
     draft = registry.open_draft("third").name
     for name in ("r9", "", ".", f"r1/../{draft}", f"{draft}/"):
         with pytest.raises(InputError, match="there is no release"):
             registry.discard(name)
     registry.discard(draft)
-    assert registry.store.files("") == sorted([*before, "models/releases/r3/taken"])
+    assert registry.store.files("") == sorted([*before, "models/releases/r2/taken"])
 
 
 def test_a_discard_that_was_interrupted_can_be_repeated(

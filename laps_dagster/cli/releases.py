@@ -40,15 +40,20 @@ def promote(release: str, even_incomplete: bool) -> None:
 
 @click.command()
 @click.argument("release")
-def discard(release: str) -> None:
-    """Remove the draft RELEASE.
+@click.option("--yes", is_flag=True, help="Do not ask, where RELEASE was current once.")
+def discard(release: str, yes: bool) -> None:
+    """Remove RELEASE, a draft or one that is not current any more.
 
-    Its tables, its report and its list of models go. The models themselves and their latent streams stay, because
-    other releases may use them. A release that is or was current is never removed.
+    Its primitives, clips, report and list of models go, and of the models and their latent streams what no other
+    release names. Data sets that were exported from it stay. The current release is never removed.
     """
     from resources.models import ModelRegistry
 
-    removed = ModelRegistry(existing_store()).discard(release)
-    click.echo(f"discarded draft {release}; removed:")
+    registry = ModelRegistry(existing_store())
+    status = registry.release(release).status
+    if status == "retired" and not yes:
+        click.confirm(f"Release {release} was current once. Remove its primitives, clips and models?", abort=True)
+    removed = registry.discard(release)
+    click.echo(f"discarded {release} ({status}); removed:")
     for folder, count in removed.items():
         click.echo(f"    {folder}  ({count} file{'' if count == 1 else 's'})")
