@@ -8,6 +8,7 @@ one waits for that no other is filled.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 import dagster as dg
 from dagster._core.storage.tags import ROOT_RUN_ID_TAG  # not public
@@ -34,6 +35,7 @@ class Draft(dg.Config):
     """What the draft is made from."""
 
     days: int = Field(7, ge=1, description="Days back from now, of the hours that the current release has cut.")
+    most_hours: int = Field(200, ge=1, description="Of more, whole days of each camera are left out.")
     hours: list[str] = Field([], description="Camera hours to use instead, for example cam1|2026-11-21-05:00.")
     preset: str = Field("full", description="full: the paper's size. small: for demonstrations and tests.")
     train_minutes: float = Field(60.0, gt=0, description="Longest training time; it ends earlier at a plateau.")
@@ -57,7 +59,8 @@ def draft_release(context: dg.OpExecutionContext, config: Draft, store: StoreRes
     register = Recordings(files)
     # Without those that only close what is open in the last one: they are added to whatever is made.
     filmed = {hour for camera in {hour.camera for hour in made} for hour in register.hours(camera)}
-    hours = [CameraHour.parse(key) for key in config.hours] or [hour for hour in made if hour in filmed]
+    hours = [CameraHour.parse(key) for key in config.hours]
+    hours = hours or spread([hour for hour in made if hour in filmed], config.most_hours)
     if not hours:
         raise NotProcessedError(
             f"release {current.name} has cut no hour of the last {config.days} days",
@@ -97,6 +100,30 @@ def draft_release(context: dg.OpExecutionContext, config: Draft, store: StoreRes
             "next": f"Look at the report, then `laps promote {filled.name}` or `laps discard {filled.name}`.",
         },
     )
+
+
+def spread(hours: Sequence[CameraHour], most: int) -> list[CameraHour]:
+    """Of many hours as many as are wanted, in whole days from first to last, each camera with its share.
+
+    Whole days, because each stretch of hours needs the one before it to warm up, and the one after it to close it. Of
+    each camera at least its last day stays: without hours it would get no calibration.
+    """
+    if len(hours) <= most:
+        return list(hours)
+    kept: list[CameraHour] = []
+    cameras = sorted({hour.camera for hour in hours})
+    for camera in cameras:
+        days: dict[str, list[CameraHour]] = {}
+        for hour in sorted(hour for hour in hours if hour.camera == camera):
+            days.setdefault(hour.date, []).append(hour)
+        names = list(days)
+        for count in range(len(names), 0, -1):
+            chosen = {names[len(names) - 1 - place * len(names) // count] for place in range(count)}
+            its_hours = [hour for name in sorted(chosen) for hour in days[name]]
+            if len(its_hours) <= most // len(cameras) or count == 1:
+                kept += its_hours
+                break
+    return kept
 
 
 @dg.job(
