@@ -39,6 +39,20 @@ def connection(made: Made) -> duckdb.DuckDBPyConnection:
     return connect(made.store, release=RELEASE, tokenizer=TOKENIZER)
 
 
+def test_codes_of_many_hours_are_those_of_the_last_days(connection: duckdb.DuckDBPyConnection) -> None:
+    whole = figures.code_figures(connection)
+    per_day = run_query(
+        connection,
+        "SELECT date, count(DISTINCT (camera, hour)) AS hours, count(code) AS codes FROM latent_stream GROUP BY 1",
+    ).to_pylist()
+    assert whole.since is None and whole.samples == sum(row["codes"] for row in per_day)
+    last = max(per_day, key=lambda row: row["date"])
+    few = figures.code_figures(connection, most_hours=last["hours"])
+    assert (few.since, few.samples) == ((last["date"], last["codes"]) if len(per_day) > 1 else (None, whole.samples))
+    least = figures.code_figures(connection, most_hours=1)
+    assert (least.since, least.samples) == (last["date"], last["codes"]), "one day at least"
+
+
 def smoothed(connection: duckdb.DuckDBPyConnection, camera: str) -> tuple[np.ndarray, np.ndarray]:
     found = run_query(
         connection,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from itertools import accumulate
 from typing import Any
 
 import duckdb
@@ -24,6 +26,9 @@ ENERGY_COLUMNS = {
 }
 
 # Lengths of a strip of the energy plot: the shortest that needs few enough strips is taken.
+CODE_HOURS = 400
+"""Camera hours whose codes are counted: latent streams have no copies, and each hour is a file to open."""
+
 STRIP_LENGTHS_S = (60, 120, 300, 600, 900, 1800, 3600)
 
 _CLIPPED = """
@@ -114,12 +119,17 @@ class Strip:
 
 @dataclass(frozen=True)
 class CodeFigures:
-    """Use of the codebook: samples with a code, different codes, perplexity, counts in falling order."""
+    """Use of the codebook: samples with a code, different codes, perplexity, counts in falling order.
+
+    Attributes:
+        since: first UTC day of those that were looked at; None where these are all days.
+    """
 
     samples: int
     counts: np.ndarray
     perplexity: float
     null_reasons: dict[str, int]
+    since: date | None
 
 
 @dataclass(frozen=True)
@@ -211,14 +221,22 @@ def clusters(connection: duckdb.DuckDBPyConnection) -> list[ClusterFigures]:
     """The clusters that hold primitives or are scored, by number."""
     found = connection.execute("""
         WITH sizes AS (
-            SELECT cluster_id, count(*) AS size, list(duration_s) AS durations
-            FROM primitives WHERE cluster_id IS NOT NULL GROUP BY cluster_id
+            SELECT cluster_id, count(*) AS size FROM primitives WHERE cluster_id IS NOT NULL GROUP BY cluster_id
         )
-        SELECT cluster_id, coalesce(size, 0), coalesce(durations, []), icss_mean, icss_ci_low, icss_ci_high,
-               baseline_mean, encoder_id, action_name
+        SELECT cluster_id, coalesce(size, 0), icss_mean, icss_ci_low, icss_ci_high, baseline_mean, encoder_id,
+               action_name
         FROM sizes FULL JOIN clusters USING (cluster_id) LEFT JOIN cluster_names USING (cluster_id) ORDER BY cluster_id
     """).fetchall()
-    return [ClusterFigures(row[0], row[1], np.array(row[2], np.float64), *row[3:]) for row in found]
+    # As arrays: after years there are tens of millions.
+    lengths = connection.execute("""
+        SELECT cluster_id, duration_s FROM primitives WHERE cluster_id IS NOT NULL ORDER BY cluster_id
+    """).fetchnumpy()
+    ids, durations_s = (np.asarray(column) for column in lengths.values())
+
+    def of(number: int) -> np.ndarray:
+        return durations_s[np.searchsorted(ids, number) : np.searchsorted(ids, number, side="right")]
+
+    return [ClusterFigures(row[0], row[1], of(row[0]), *row[2:]) for row in found]
 
 
 def durations(connection: duckdb.DuckDBPyConnection) -> np.ndarray:
@@ -301,23 +319,45 @@ def frames_of(connection: duckdb.DuckDBPyConnection, chosen: Sequence[Primitive]
     }
 
 
-def code_figures(connection: duckdb.DuckDBPyConnection) -> CodeFigures:
-    """How the latent stream uses the codebook; perplexity is exp of the entropy of the codes' shares."""
+def code_figures(connection: duckdb.DuckDBPyConnection, *, most_hours: int = CODE_HOURS) -> CodeFigures:
+    """How the latent stream uses the codebook; perplexity is exp of the entropy of the codes' shares.
+
+    Args:
+        connection: the catalog.
+        most_hours: camera hours to look at; of more, the last days.
+    """
+    days = _last_days(connection, "latent_stream", most_hours)
+    # As literals: only they keep the files of other days closed.
+    looked = "true" if days is None else "date IN ({})".format(", ".join(f"DATE '{day}'" for day in days))
     counts = np.array(
         [
             row[0]
             for row in connection.execute(
-                "SELECT count(*) AS n FROM latent_stream WHERE code IS NOT NULL GROUP BY code ORDER BY n DESC"
+                f"SELECT count(*) AS n FROM latent_stream WHERE code IS NOT NULL AND {looked} "
+                "GROUP BY code ORDER BY n DESC"
             ).fetchall()
         ],
         np.int64,
     )
     reasons = connection.execute(
-        "SELECT null_reason, count(*) FROM latent_stream WHERE code IS NULL GROUP BY 1 ORDER BY 2 DESC"
+        f"SELECT null_reason, count(*) FROM latent_stream WHERE code IS NULL AND {looked} GROUP BY 1 ORDER BY 2 DESC"
     ).fetchall()
     shares = counts / max(1, counts.sum())
     perplexity = float(np.exp(-(shares * np.log(shares)).sum())) if counts.size else 0.0
-    return CodeFigures(int(counts.sum()), counts, perplexity, {row[0] or "unknown": row[1] for row in reasons})
+    nulls = {row[0] or "unknown": row[1] for row in reasons}
+    return CodeFigures(int(counts.sum()), counts, perplexity, nulls, min(days) if days else None)
+
+
+def _last_days(connection: duckdb.DuckDBPyConnection, table: str, most_hours: int) -> list[date] | None:
+    """The last days that hold so many camera hours of a table, one at least; None where these are all."""
+    found = connection.execute(
+        "SELECT date, count(*) FROM partitions WHERE table_name = ? AND date IS NOT NULL GROUP BY 1 ORDER BY 1 DESC",
+        [table],
+    ).fetchall()
+    totals = list(accumulate(count for _, count in found))
+    if not totals or totals[-1] <= most_hours:
+        return None
+    return [day for (day, _), total in zip(found, totals, strict=True) if total <= most_hours] or [found[0][0]]
 
 
 def strips(

@@ -623,6 +623,7 @@ def _codes(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, Any]) -
         f"the perplexity is <b>{codes.perplexity:,.0f}</b>: as varied as that many codes used equally often. Half of "
         f"all samples use the {half:,} most frequent ones."
         + (f" {nulls:,} samples have no code ({missing})." if nulls else "")
+        + (f" Of the hours since {codes.since} (UTC)." if codes.since else "")
         + f"</p>{charts.rank_chart(codes.counts)}"
         '<p class="axis-title">codes by how often they occur · height: share of samples</p>'
     )
