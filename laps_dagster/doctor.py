@@ -232,7 +232,7 @@ def _partitions(store: Store) -> Finding:
     fix = (
         f"From 100,000 on Dagster's UI is slow: write a later first_hour into {store.url(SETTINGS)}, and the same into "
         "LAPS_FIRST_HOUR where that is set; then restart web server and daemon. Old hours stay in the store and the "
-        "catalog."
+        "catalog, and are not made again any more."
     )
     return Finding("partitions", "note", said, fix)
 

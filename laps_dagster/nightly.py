@@ -28,7 +28,6 @@ from laps_dagster.settings import night_zone, nightly_cron, schedules_status
 from laps_dagster.stages import OBSERVE, SEGMENT, OutOfDate
 from resources.configured import RecordingsResource, StoreResource
 from resources.freshness import registrations
-from resources.settings import first_hour_ns
 from resources.store import is_transient
 
 RUNS_A_LOOK = 200
@@ -58,13 +57,12 @@ def plan_day(
     add_cameras(context.instance, cameras)
     day = _day(config.day)
     start_ns, stop_ns = day_range(day)
-    first_ns = first_hour_ns(files.root)
     # A camera's hours of the day, and the hour that closes what the last of each stretch leaves open.
     filmed = [
         hour
         for camera in cameras
         for hour in register.hours(camera, include_superseded=True)
-        if start_ns <= hour.stop_ns and first_ns <= hour.start_ns < stop_ns
+        if start_ns <= hour.stop_ns and hour.start_ns < stop_ns
     ]
     closing = {hour.next for hour in filmed}
     # An hour that ends as the day begins is that of the night before; only what it leaves open is this one's.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from laps.errors import InputError, ModelMismatchError, NotProcessedError
 from laps.tables import CLUSTER_ASSIGNMENTS, TABLES, Table
+from resources.settings import first_hour_ns
 from resources.store import Store, cache_folder
 
 if TYPE_CHECKING:
@@ -422,7 +423,10 @@ class ModelRegistry:
         if release.current in (None, release.name):
             return
         have = set(self.store.partitions(CLUSTER_ASSIGNMENTS, release.name))
-        lacking = [hour for hour in self.store.partitions(CLUSTER_ASSIGNMENTS, release.current) if hour not in have]
+        # Where the first hour was moved, nothing makes those before it any more.
+        first_ns = first_hour_ns(self.store.root)
+        wanted = self.store.partitions(CLUSTER_ASSIGNMENTS, release.current)
+        lacking = [hour for hour in wanted if hour.start_ns >= first_ns and hour not in have]
         if lacking:
             named = ", ".join(hour.key for hour in lacking[:_NAMED_HOURS])
             more = f" and {len(lacking) - _NAMED_HOURS} more" if len(lacking) > _NAMED_HOURS else ""

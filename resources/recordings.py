@@ -357,7 +357,7 @@ class Recordings:
         return self.store.marks(f"{RECORDINGS.name}/camera={camera}", ".parquet")
 
     def hours(self, camera: str, include_superseded: bool = False) -> list[CameraHour]:
-        """The hours that a camera's usable recordings claim to touch.
+        """The hours that a camera's usable recordings claim to touch, from the store's first hour on.
 
         Args:
             camera: the camera.
@@ -365,12 +365,14 @@ class Recordings:
                 it was quarantined.
         """
         statuses = _with_footage(include_superseded)
+        # An earlier one is no partition, where the first hour was moved: what there is of it stays, and is not made.
+        first_ns = first_hour_ns(self.store.root)
         hours: set[CameraHour] = set()
         for row in self._register(camera, columns=["status", "start_time", "end_time"]).to_pylist():
             if row["status"] in statuses:
                 start, stop = from_datetime(row["start_time"]), from_datetime(row["end_time"])
                 hours.update(hours_between(camera, start, max(stop, start + 1)))
-        return sorted(hours)
+        return sorted(hour for hour in hours if hour.start_ns >= first_ns)
 
     def _write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write the rows of every version of a file."""

@@ -347,7 +347,10 @@ def assign(registry: ModelRegistry, name: str, *hours: int) -> None:
         registry.store.write_partition(CLUSTER_ASSIGNMENTS, place, rows_table(CLUSTER_ASSIGNMENTS, []), name)
 
 
-def test_a_release_that_lacks_hours_of_the_current_one_is_not_promoted(registry: ModelRegistry) -> None:
+def test_a_release_that_lacks_hours_of_the_current_one_is_not_promoted(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAPS_FIRST_HOUR", "1970-01-01T00:00:00Z")
     first = complete(registry)
     registry.promote(first)  # the first one has nothing to be compared with
     assign(registry, first, *range(9))
@@ -365,6 +368,12 @@ def test_a_release_that_lacks_hours_of_the_current_one_is_not_promoted(registry:
     assign(registry, second, *range(9))
     assert registry.promote(second).status == "current"
     assert registry.promote(first, even_incomplete=True).status == "current"
+    # Hours before the store's first one cannot be made any more.
+    assign(registry, first, 10)
+    with pytest.raises(NotProcessedError, match="lacks 1 hour "):
+        registry.promote(second)
+    monkeypatch.setenv("LAPS_FIRST_HOUR", "1970-01-01T11:00:00Z")
+    assert registry.promote(second).status == "current"
 
 
 @pytest.mark.parametrize("status", ["draft", "retired"])

@@ -613,6 +613,17 @@ def test_an_earlier_first_hour_in_the_settings_takes_a_quarantined_recording(
     assert [row["status"] for row in recordings.of_camera("cam1")] == ["ok"]
 
 
+def test_hours_before_a_first_hour_that_was_moved_are_none_to_make(
+    recordings: Recordings, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say_start(video, "2026-01-05T09:59:59.5Z")
+    assert recordings.register(str(video), "cam1")["status"] == "ok"
+    nine, ten = recordings.hours("cam1")
+    monkeypatch.setenv("LAPS_FIRST_HOUR", "2026-01-05T10:00:00Z")
+    assert recordings.hours("cam1") == [ten] == [nine.next]
+    assert len(recordings.of_camera("cam1")) == 1, "what is registered stays"
+
+
 def test_a_camera_folder_that_is_no_name_gives_its_error(recordings: Recordings, video: Path) -> None:
     shutil.move(video.parent, video.parent.with_name("Bad Name"))
     (outcome,) = recordings.scan()
