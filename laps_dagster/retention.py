@@ -5,7 +5,7 @@ import dagster as dg
 from assets.retries import tried_again
 from laps_dagster.run_logs import remove_logs
 from laps_dagster.settings import keep_runs_days, night_zone, schedules_status
-from resources.configured import StoreResource
+from resources.configured import RecordingsResource, StoreResource
 
 # Before the night, so that its report and compacted copies are made without what went.
 _DAILY = "0 1 * * *"
@@ -22,6 +22,17 @@ def remove_over_age(context: dg.OpExecutionContext, store: StoreResource) -> dg.
     return dg.Output(None, metadata={one.table: one.hours for one in removed})
 
 
+@dg.op(description="Remove what killed runs and queries left: temporary files, unfinished uploads.")
+@tried_again
+def remove_leftovers(
+    context: dg.OpExecutionContext, store: StoreResource, recordings: RecordingsResource
+) -> dg.Output[None]:
+    files = store.open()
+    count = files.remove_leftovers(besides=recordings.open(files).landing)
+    context.log.info(f"removed {count} files that killed runs and queries left")
+    return dg.Output(None, metadata={"files": count})
+
+
 @dg.op(description="Remove what runs logged and printed that ended long ago (LAPS_KEEP_RUNS_DAYS). The runs stay.")
 def remove_old_logs(context: dg.OpExecutionContext) -> dg.Output[None]:
     removed = remove_logs(context.instance, keep_runs_days())
@@ -30,11 +41,12 @@ def remove_old_logs(context: dg.OpExecutionContext) -> dg.Output[None]:
 
 
 @dg.job(
-    description="Remove what is older than its table is kept (laps retention), without days of no table; and logs of "
-    "old runs (LAPS_KEEP_RUNS_DAYS)."
+    description="Remove what is older than its table is kept (laps retention), without days of no table; what killed "
+    "runs left; and logs of old runs (LAPS_KEEP_RUNS_DAYS)."
 )
 def apply_retention() -> None:
     remove_over_age()
+    remove_leftovers()
     remove_old_logs()
 
 

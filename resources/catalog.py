@@ -36,7 +36,7 @@ from laps.tables import CLUSTER_NAMES, TABLES
 from resources.copies import holdings, list_record, models_of
 from resources.damage import damaged_file
 from resources.names import name_files
-from resources.store import Store
+from resources.store import SPILLED, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -279,7 +279,7 @@ def _connection(store: Store) -> duckdb.DuckDBPyConnection:
             "allow_persistent_secrets": False,
             "python_enable_replacements": False,
             # Made only when a query does not fit into memory. The default lies in the working directory.
-            "temp_directory": str(Path(tempfile.gettempdir()) / f"laps-duckdb-{uuid.uuid4().hex}"),
+            "temp_directory": str(Path(tempfile.gettempdir()) / f"{SPILLED}{uuid.uuid4().hex}"),
         },
     )
     if not store.is_local:

@@ -44,6 +44,9 @@ T = TypeVar("T")
 
 # Local files on their way to object storage lie in folders of this name in the system's temporary folder.
 _UPLOADS = "laps-upload-"
+SPILLED = "laps-duckdb-"
+"""Folders of this name in the system's temporary folder hold what a query of the catalog could not keep in memory."""
+
 # A file that is replaced again and again while it is read is no accident any more.
 _READINGS = 3
 _COPY_BYTES = 32 * 2**20
@@ -313,7 +316,8 @@ class Store:
         return times
 
     def remove_leftovers(self, older_than_s: float = 86_400.0, besides: str = "") -> int:
-        """Delete what killed runs left: temporary files, unfinished uploads; returns how many there were.
+        """Delete what killed runs left: temporary files, unfinished uploads, what queries wrote that did not fit into
+        memory; returns how many there were.
 
         Nothing fails when the store does not let us look: what is left takes room, and no reader sees it.
 
@@ -322,10 +326,10 @@ class Store:
             besides: a folder that others write to, which may lie in the store: the landing zone.
         """
         before = time.time() - older_than_s
-        if self.is_local:
-            return sum(_remove_if_older(file, before) for file in _temporary_files(self.root, besides))
-        folders = Path(tempfile.gettempdir()).glob(f"{_UPLOADS}*")
+        folders = [folder for made in (_UPLOADS, SPILLED) for folder in Path(tempfile.gettempdir()).glob(f"{made}*")]
         count = sum(_remove_if_older(file, before) for folder in folders for file in folder.glob("*"))
+        if self.is_local:
+            count += sum(_remove_if_older(file, before) for file in _temporary_files(self.root, besides))
         if self.is_s3:
             with contextlib.suppress(OSError):
                 count += self.fs.abort_uploads(self.full_path("").rstrip("/"), datetime.fromtimestamp(before, UTC))
@@ -714,13 +718,14 @@ def _temporary_files(root: str, besides: str) -> Iterator[Path]:
 
 
 def _remove_if_older(file: Path, before: float) -> bool:
-    """Delete a temporary file last written before a time, and its folder if it was made for it."""
+    """Delete a temporary file last written before a time, and its folder if that was made for such files alone."""
     try:
         if file.stat().st_mtime >= before:
             return False
         file.unlink()
-        if file.parent.name.startswith(_UPLOADS):
-            file.parent.rmdir()
+        if file.parent.name.startswith((_UPLOADS, SPILLED)):
+            with contextlib.suppress(OSError):  # there are more
+                file.parent.rmdir()
     except (FileNotFoundError, PermissionError):  # its run finished just now, or is another user's
         return False
     return True

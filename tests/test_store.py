@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 from laps.errors import InputError, NotProcessedError, SchemaError, StoreError
 from laps.tables import CLUSTER_ASSIGNMENTS, KEYFRAMES, RAW_VIDEO
 from laps.timegrid import CameraHour, to_datetime
-from resources.store import Store, is_transient, rows_table
+from resources.store import SPILLED, Store, is_transient, rows_table
 
 HOUR = CameraHour.parse("01|2026-11-21-05:00")
 
@@ -172,12 +173,19 @@ def test_a_file_is_created_once(store: Store, tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "store").rglob("*") if file.is_file()] == ["taken"]
 
 
-def test_old_temporary_files_of_killed_runs_are_removed(store: Store, tmp_path: Path) -> None:
+def test_old_temporary_files_of_killed_runs_are_removed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    spilled = tmp_path / f"{SPILLED}1"
+    spilled.mkdir()
+    for name in ("a.block", "b.block"):
+        (spilled / name).write_bytes(b"rows of a query that was killed")
     store.write_bytes("t/a", b"1")
     (tmp_path / "store" / "t" / ".tmp-1").write_bytes(b"half")
     landing = tmp_path / "store" / "landing"
     landing.mkdir()
     (landing / ".tmp-2").write_bytes(b"what a camera is writing")
     assert store.remove_leftovers(besides=str(landing)) == 0
-    assert store.remove_leftovers(older_than_s=-60, besides=str(landing)) == 1
+    assert store.remove_leftovers(older_than_s=-60, besides=str(landing)) == 3 and not spilled.exists()
     assert sorted(file.name for file in (tmp_path / "store").rglob("*") if file.is_file()) == [".tmp-2", "a"]

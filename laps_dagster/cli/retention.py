@@ -61,11 +61,16 @@ def apply_(dry_run: bool) -> None:
     """Remove what is older than its days.
 
     Clips cannot be cut again, and tracks and keyframes not be made again, when the video is gone. Of old runs
-    (LAPS_KEEP_RUNS_DAYS) it removes what they logged and printed; the runs stay in the list.
+    (LAPS_KEEP_RUNS_DAYS) it removes what they logged and printed; the runs stay in the list. Of killed runs it removes
+    temporary files.
     """
+    from resources.recordings import Recordings
     from resources.retention import apply
 
-    removed = apply(existing_store(), dry_run=dry_run)
+    store = existing_store()
+    removed = apply(store, dry_run=dry_run)
+    if not dry_run and (left := store.remove_leftovers(besides=Recordings(store).landing)):
+        click.echo(f"removed  {left:,} temporary {'file' if left == 1 else 'files'} of killed runs")
     for one in removed:
         click.echo(f"{'would remove' if dry_run else 'removed'}  {one.table}: {one.hours:,} hours, {one.files:,} files")
     logs = _remove_logs(dry_run)
