@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 
 import dagster as dg
@@ -21,6 +22,11 @@ from resources.settings import first_hour_ns
 from resources.store import Store
 
 HOURS_A_LOOK = 50
+LISTING_SHARE = 0.1
+"""Of the time at most this share is spent on listing a large landing zone, all day and for years."""
+
+# What takes no longer is listed in every evaluation: that share of what lies between two of them.
+_SHORT_LISTING_S = 3.0
 _NAMED_FILES = 20
 # A copy of the register that needs more reading than a tick has time for is left to the night.
 _FILES_A_COPY = 2000
@@ -93,9 +99,12 @@ def landing_files(
     zone = recordings.watch(files)
     # The cursor: a listing after which nothing was left to do, and what the last evaluation requested. Only now is it
     # certain that those runs were made: a daemon that died in between requests them again, under the same keys.
-    # And how many files of each camera came since its part of the register was copied.
+    # And how many files of each camera came since its part of the register was copied, and when to look again.
     cursor = json.loads(context.cursor or "{}")
+    if (wait_s := cursor.get("next_s", 0.0) - time.time()) > 0:
+        return _result(f"listing takes long, so not all the time: looked at again in {wait_s:.0f} s", cursor)
     look = zone.look(cursor.get("idle", ""))
+    cursor["next_s"] = time.time() + (look.listing_s / LISTING_SHARE if look.listing_s > _SHORT_LISTING_S else 0.0)
     if look.missing or look.under_way or look.digest == cursor.get("idle"):
         return _result(str(look), cursor)
     _tell(context, look)
@@ -123,6 +132,7 @@ def landing_files(
     fresh = Counter(cursor.get("fresh", {}))
     fresh.update(zone.recordings.camera_of(uri) for uri in (*look.registered, *look.quarantined))
     cursor = {
+        "next_s": cursor["next_s"],
         "asked": {hour.key: state for hour, state in requested.items()},
         "fresh": _not_copied(context, files, fresh),
     }

@@ -6,11 +6,13 @@ import json
 import os
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -30,6 +32,7 @@ from laps_dagster.nightly import day_range, later_stages, nightly
 from laps_dagster.sensors import landing_files, new_cameras
 from laps_dagster.stages import OBSERVE, SEGMENT, Stage
 from resources.configured import RecordingsResource, StoreResource
+from resources.landing import LandingZone, Look
 from resources.models import CURRENT, TOKENIZER, ModelRegistry
 from resources.recordings import Landed, Recordings
 from resources.settings import store_settings
@@ -344,6 +347,33 @@ def test_an_hour_that_is_no_partition_any_more_holds_nothing_up(
     monkeypatch.setattr("laps_dagster.sensors.first_hour_ns", lambda _: parse_utc("2026-01-05T09:00:00Z"))
     assert daemon.tick() == at(9, 10)
     assert daemon.tick() == [] and daemon.said == "2 files: nothing new"
+
+
+def test_a_landing_zone_that_takes_long_to_list_is_listed_a_tenth_of_the_time(
+    instance: dg.DagsterInstance, release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = Daemon(landing_files, instance)
+    land(f"cam1/cam1_{DAY.replace('-', '')}T050000Z.mp4")
+    look, looks = LandingZone.look, []
+
+    def slow(zone: LandingZone, known_digest: str = "") -> Look:
+        looks.append(look(zone, known_digest))
+        looks[-1].listing_s = 6.0
+        return looks[-1]
+
+    monkeypatch.setattr(LandingZone, "look", slow)
+    now_s = time.time()
+    seen = []
+    for after_s in range(0, 200, 10):
+        monkeypatch.setattr("laps_dagster.sensors.time", SimpleNamespace(time=lambda at=now_s + after_s: at))
+        before = len(looks)
+        daemon.tick()
+        if len(looks) > before:
+            seen.append(after_s)
+        else:
+            assert "looked at again in" in daemon.said
+    assert seen == [0, 60, 120, 180]
+    assert looks[0].registered, "and what lies there is registered"
 
 
 def test_a_file_that_takes_long_to_look_at_holds_no_later_tick(
