@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
@@ -52,10 +53,13 @@ def open_instance() -> dg.DagsterInstance:
     """The instance of ``DAGSTER_HOME``."""
     import dagster
 
-    ensure_home()
+    home = ensure_home()
     # What remains when the tries are used up is told once (`records_error`).
     logging.getLogger().addFilter(_is_no_retry)
-    return dagster.DagsterInstance.get()
+    # In a new home it makes databases, and two processes that do so at the same time spoil them.
+    with (home / "dagster.yaml").open() as settings:
+        fcntl.flock(settings, fcntl.LOCK_EX)
+        return dagster.DagsterInstance.get()
 
 
 @contextmanager
@@ -115,6 +119,13 @@ def _opening_error(error: BaseException) -> LapsError | None:
     if isinstance(error, CheckError) and "import module dagster_postgres" in str(error):
         what = "its dagster.yaml needs PostgreSQL's extra of this project, which is not installed"
         return InputError(what, where=_place(), fix="Run `make install`, or pip install '.[postgres]' in the project.")
+    if "has more than one head present" in str(error):
+        what = "two programs made Dagster's databases at the same time, and they cannot be used"
+        fix = (
+            "Stop daemon and web server, move history/ and schedules/ away (a new home has nothing in them), and run "
+            "`laps doctor` before they start again: it makes them alone."
+        )
+        return LapsError(what, where=_place(), fix=fix)
     unset = isinstance(error, DagsterInvalidConfigError) and f'"{POSTGRES_URL}" which is not set' in str(error)
     empty = isinstance(error, CheckError) and "`postgres_url`" in str(error) and not os.environ.get(POSTGRES_URL)
     if unset or empty:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import sqlite3
+import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ from resources.configured import RecordingsResource, StoreResource
 from resources.recordings import Recordings
 from resources.store import Store
 from tests.conftest import Laps
+from tests.kills import ROOT
 from tests.postgres import postgres, serve, skip_where_absent
 from tests.test_doctor import findings
 from tests.videos import write_video
@@ -264,6 +269,32 @@ def test_a_user_who_may_make_no_tables_is_told(postgres: str, tmp_path: Path, mo
     found = findings("dagster")["dagster"]
     assert found.level == "problem" and found.said.endswith("permission denied for schema public")
     assert "the rights of its user" in found.fix
+
+
+def test_databases_that_two_programs_made_at_once_are_told(laps_command: Laps, tmp_path: Path) -> None:
+    with open_instance():
+        pass
+    # As two processes leave it that both found no version.
+    with closing(sqlite3.connect(tmp_path / "dagster" / "schedules" / "schedules.db")) as database:
+        database.execute("insert into alembic_version values ('5771160a95ad')")
+        database.commit()
+    found = findings("dagster")["dagster"]
+    assert found.level == "problem" and "two programs made Dagster's databases" in found.said
+    assert "run `laps doctor` before they start" in found.fix
+    video = write_video(tmp_path / "a_20260105T090000Z.mp4", seconds=2.0, fps=5, width=64, height=48)
+    Recordings(Store()).register(str(video), "cam1")
+    code, _, err = laps_command("backfill", "--only", "missing")
+    assert code == 1 and found.said in err and err.count("\n") == 1
+
+
+def test_programs_that_open_a_new_home_at_once_make_its_databases_once(tmp_path: Path) -> None:
+    code = "from laps_dagster.instance import open_instance\nwith open_instance() as one: print(one.get_runs_count())"
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path / "new")}
+    programs = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert [program.communicate()[0] for program in programs] == ["0\n"] * 4
 
 
 def test_other_errors_are_none_of_the_records() -> None:
