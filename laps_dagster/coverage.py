@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from laps.tables import CLUSTER_ASSIGNMENTS, KEYPOINT_TRACKS, LATENT_STREAM, RAW_VIDEO
-from laps.timegrid import CameraHour, hours_to_close, now_ns
+from laps.timegrid import CLOSES, CameraHour, hours_to_close, now_ns
 from laps_dagster.processes import with_last_words
 from laps_dagster.stages import OBSERVE, SEGMENT, OutOfDate
 from resources.freshness import registrations
@@ -37,12 +37,11 @@ _STEPS = {
 
 @dataclass
 class HourState:
-    """What is known about a camera hour with footage, or the one after it.
+    """What is known about a camera hour that should be complete.
 
     Attributes:
         hour: the hour.
-        closes: it has no footage: what was open before is decided in it.
-        emptied: it has no footage any more, and was made from what it had: see :func:`emptied_hours`.
+        note: what is said of one without footage: see :func:`expected_hours`.
         covered: share of the hour with footage, 0 to 1; None before it was described.
         lacking: steps that were not made yet: described, tracked, encoded, clustered.
         removed: steps whose tables were removed because they were over age (laps retention), or that need such.
@@ -51,8 +50,7 @@ class HourState:
     """
 
     hour: CameraHour
-    closes: bool = False
-    emptied: bool = False
+    note: str = ""
     covered: float | None = None
     lacking: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -67,8 +65,8 @@ class HourState:
         return {
             "camera": self.hour.camera,
             "hour": f"{self.hour.hour_key} UTC",
-            "closes": self.closes,
-            "emptied": self.emptied,
+            "closes": self.note == CLOSES,
+            "emptied": self.note == EMPTIED,
             "covered": self.covered,
             "complete": self.complete,
             "lacking": self.lacking,
@@ -112,14 +110,23 @@ def hour_states(store: Store, hours: Sequence[CameraHour], release_name: str = "
     return states
 
 
-def emptied_hours(store: Store, register: Recordings, cameras: Iterable[str]) -> list[CameraHour]:
-    """Hours that are over, were made from footage, and have none any more: `laps backfill` makes them again, empty."""
-    emptied: set[CameraHour] = set()
+def expected_hours(store: Store, register: Recordings, cameras: Iterable[str]) -> dict[CameraHour, str]:
+    """The hours of cameras that should be complete, in order, and what is said of those that have no footage.
+
+    That they close what was open before (``CLOSES``), or that they were made from footage and have none any more
+    (``EMPTIED``): `laps backfill` makes them again, empty. Both are asked for when they are over.
+    """
+    filmed: set[CameraHour] = set()
+    were_filmed: set[CameraHour] = set()
     for camera in cameras:
-        filmed = register.hours(camera)
-        emptied |= set(register.hours(camera, include_superseded=True)) - set(hours_to_close(filmed))
-    described = set(store.partitions(RAW_VIDEO)) if emptied else set()
-    return sorted(hour for hour in emptied & described if hour.stop_ns <= now_ns())
+        filmed.update(register.hours(camera))
+        were_filmed.update(register.hours(camera, include_superseded=True))
+    closing = set(hours_to_close(filmed)) - filmed
+    emptied = were_filmed - filmed - closing
+    emptied &= set(store.partitions(RAW_VIDEO)) if emptied else set()
+    notes = dict.fromkeys(closing, CLOSES) | dict.fromkeys(emptied, EMPTIED)
+    over = {hour: note for hour, note in notes.items() if hour.stop_ns <= now_ns()}
+    return dict(sorted({**dict.fromkeys(filmed, ""), **over}.items()))
 
 
 def add_runs(instance: DagsterInstance, states: Sequence[HourState]) -> None:

@@ -17,8 +17,8 @@ from assets.vital_checks import result
 from laps import vitals
 from laps.errors import StoreError
 from laps.tables import CLUSTER_ASSIGNMENTS
-from laps.timegrid import CLOSES, NS_PER_S, CameraHour, hours_to_close, now_ns
-from laps_dagster.coverage import EMPTIED, emptied_hours, hour_states
+from laps.timegrid import CLOSES, NS_PER_S, CameraHour
+from laps_dagster.coverage import expected_hours, hour_states
 from laps_dagster.nightly import day_range
 from laps_dagster.settings import morning_cron, night_zone, schedules_status
 from resources.configured import RecordingsResource, StoreResource
@@ -33,19 +33,20 @@ _WEEKS, _LEAST_WEEKS = 4, 3
 
 def judge_day(store: Store, register: Recordings, day: date, release: str) -> vitals.Verdict:
     """Whether all hours of a day are complete, every camera filmed that usually does, and all its files can be used."""
-    incomplete: dict[str, list[str]] = {}
-    wanted: dict[CameraHour, str] = {}
     silent = []
     quarantined: dict[str, list[str]] = {}
     cameras = register.offered()
-    emptied = _of_day(emptied_hours(store, register, cameras), day)
+    incomplete: dict[str, list[str]] = {camera: [] for camera in cameras}
+    expected = expected_hours(store, register, cameras)
+    # An hour that only closes what was open is of the day of the one before.
+    wanted = {
+        hour: f" ({note})" if note else ""
+        for hour, note in expected.items()
+        if _of_day([hour.previous if note == CLOSES else hour], day)
+    }
     for camera in cameras:
-        hours = register.hours(camera)
+        hours = [hour for hour, note in expected.items() if hour.camera == camera and not note]
         filmed = _of_day(hours, day)
-        # Also the hour that closes what the last one of a stretch leaves open; one with footage is of its own day.
-        closing = [hour for hour in hours_to_close(filmed) if hour.stop_ns <= now_ns()]
-        wanted |= dict.fromkeys(filmed, "") | dict.fromkeys(sorted(set(closing) - set(hours)), f" ({CLOSES})")
-        incomplete[camera] = []
         weeks = [_of_day(hours, day - timedelta(weeks=week)) for week in range(1, _WEEKS + 1)]
         if not filmed and sum(map(bool, weeks)) >= _LEAST_WEEKS:
             silent.append(camera)
@@ -54,13 +55,12 @@ def judge_day(store: Store, register: Recordings, day: date, release: str) -> vi
             for row in register.quarantined(camera, *day_range(day), or_registered=True)
             if not by_person(row)
         ]
-    wanted |= dict.fromkeys(set(emptied) - wanted.keys(), f" ({EMPTIED})")
     # All cameras at once: the tables are listed for each call.
-    for state in hour_states(store, sorted(wanted), release):
+    for state in hour_states(store, list(wanted), release):
         if not state.complete:
             incomplete[state.hour.camera].append(f"{state.hour.hour_key}{wanted[state.hour]}")
     left, unknown = _landing_zone(register, day)
-    report = _report(store, release, sorted(wanted), day)
+    report = _report(store, release, list(wanted), day)
     return vitals.night(str(day), incomplete, silent, quarantined, left, unknown, report)
 
 

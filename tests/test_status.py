@@ -87,7 +87,7 @@ def test_the_hour_that_closes_the_last_one_is_named_where_it_failed(status):
 
 
 def test_an_hour_that_is_running_closes_nothing_yet(status, monkeypatch):
-    monkeypatch.setattr("laps_dagster.cli.status.now_ns", lambda: CameraHour.parse(TEN).stop_ns - 1)
+    monkeypatch.setattr("laps_dagster.coverage.now_ns", lambda: CameraHour.parse(TEN).stop_ns - 1)
     assert len(json.loads(status("--json")[1])["hours"]) == 2
 
 

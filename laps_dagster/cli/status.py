@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from laps.errors import InputError
-from laps.timegrid import CLOSES, hours_to_close, now_ns, parse_utc
+from laps.timegrid import parse_utc
 from laps_dagster.cli.places import existing_store
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def status(
     Quarantined files are of the time at which they start, or were registered where that is not known. Those that a
     person quarantined (laps quarantine) stand apart, and are no reason for exit code 1.
     """
-    from laps_dagster.coverage import emptied_hours, hour_states
+    from laps_dagster.coverage import EMPTIED, expected_hours, hour_states
     from resources.models import ModelRegistry
     from resources.recordings import Recordings, by_person
 
@@ -48,21 +48,17 @@ def status(
             raise InputError(f"camera {camera!r} has no recordings", fix=f"Cameras: {', '.join(known) or 'none yet'}.")
     from_ns, to_ns = (parse_utc(text) if text else None for text in (start, stop))
     chosen = [camera for camera in known if not cameras or camera in cameras]
-    filmed = {hour for camera in chosen for hour in recordings.hours(camera)}
-    emptied = set(emptied_hours(store, recordings, chosen))
+    expected = expected_hours(store, recordings, chosen)
     hours = [
         hour
-        for hour in sorted({*hours_to_close(filmed), *emptied})
-        if (hour in filmed or hour.stop_ns <= now_ns())
-        and (from_ns is None or hour.stop_ns > from_ns)
-        and (to_ns is None or hour.start_ns < to_ns)
+        for hour in expected
+        if (from_ns is None or hour.stop_ns > from_ns) and (to_ns is None or hour.start_ns < to_ns)
     ]
     states = hour_states(store, hours, release.name if release else "")
     for state in states:
-        state.emptied = state.hour in emptied
-        state.closes = state.hour not in filmed and not state.emptied
+        state.note = expected[state.hour]
     # An hour that was made again without its footage is as if it never had any.
-    states = [state for state in states if not (state.emptied and state.complete)]
+    states = [state for state in states if not (state.note == EMPTIED and state.complete)]
     _add_runs(states)
     found = [row for camera in chosen for row in recordings.quarantined(camera, from_ns, to_ns)]
     quarantined = [row for row in found if not by_person(row)]
@@ -113,9 +109,7 @@ def _add_runs(states: list[HourState]) -> None:
 
 
 def _echo_camera(camera: str, states: list[HourState], every: bool) -> None:
-    from laps_dagster.coverage import EMPTIED
-
-    filmed = [state for state in states if not (state.closes or state.emptied)]
+    filmed = [state for state in states if not state.note]
     complete = sum(state.complete for state in filmed)
     covered = sum(state.covered or 0.0 for state in filmed)
     described = sum(state.covered is not None for state in filmed)
@@ -125,9 +119,9 @@ def _echo_camera(camera: str, states: list[HourState], every: bool) -> None:
     for state in states:
         if state.complete and not state.run and not every:
             continue
-        share = "" if state.covered is None or state.closes or state.emptied else f"{100 * state.covered:.0f}%"
+        share = "" if state.covered is None or state.note else f"{100 * state.covered:.0f}%"
         said = f"not yet {', '.join(state.lacking)}" if state.lacking else "out of date" if state.stale else "complete"
-        said += f" ({CLOSES})" if state.closes else f" ({EMPTIED})" if state.emptied else ""
+        said += f" ({state.note})" if state.note else ""
         said += f" (removed by age: {', '.join(state.removed)})" if state.removed else ""
         click.echo(f"  {state.hour.hour_key} UTC  {share:>4}  {said}" + (f"; {state.run}" if state.run else ""))
 
