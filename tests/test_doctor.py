@@ -182,6 +182,30 @@ def test_wrong_keys_to_a_landing_zone_are_a_problem(s3: S3, monkeypatch, prefix:
     assert "AWS_PROFILE" in found.fix and s3.secret not in str(found)
 
 
+def test_wrong_keys_to_a_store_are_a_problem(s3: S3, monkeypatch):
+    monkeypatch.setenv("LAPS_STORE", root := f"s3://{BUCKET}/store")
+    store_settings(Store())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "w" * 40)
+    ObjectStorage.clear_instance_cache()
+    (found,) = (one for one in looked("store") if one.level == "problem")
+    assert found.said.startswith(f"{root}/doctor-") and "cannot be written" in found.said
+    assert "AWS_PROFILE" in found.fix and s3.secret not in str(found)
+
+
+@pytest.mark.parametrize(("capability", "level"), [("DEFAULT", "note"), ("AVX2", "ok")])
+def test_a_processor_without_vector_instructions_is_noted(monkeypatch, capability: str, level: str):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    found = findings("machine")["cpu"]
+    assert found.level == level and ("several times slower" in found.fix) == (level == "note")
+
+
+def test_weights_that_are_not_there_are_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAPS_VISION", "open_clip")
+    monkeypatch.setenv("LAPS_CLIP_WEIGHTS", str(tmp_path / "clip.pt"))
+    found = findings("vision encoder")["vision encoder"]
+    assert found.level == "problem" and "clip.pt" in found.said + found.fix and found.fix
+
+
 def test_a_package_of_another_version_is_named(monkeypatch):
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "1.4.0" if name == "duckdb" else real(name))

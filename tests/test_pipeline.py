@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -40,7 +41,7 @@ from laps_dagster.pipeline import Backfill, Options, Progress, select_hours
 from laps_dagster.runs import Task, execute
 from laps_dagster.weekly import weekly
 from resources.cameras import Cameras
-from resources.catalog import open_catalog
+from resources.catalog import open_catalog, run_query
 from resources.comparison import compare, earlier_numbers, kept
 from resources.configured import StoreResource
 from resources.forget import plan, remove
@@ -585,6 +586,7 @@ def test_a_late_recording_makes_its_hours_out_of_date_and_nothing_else(
     Recordings(store).register(str(file), "cam1")
     release = ModelRegistry(store).to_read()
     before = store.read_partition(tables.SEGMENTS, CameraHour.parse(f"cam1|{SECOND}"), release.name)
+    shown = all_primitives(store)
     # The hour after has the same pictures as before, and a primitive that the late footage leaves open would end in it.
     backfill = missing()
     backfill.run()
@@ -598,6 +600,22 @@ def test_a_late_recording_makes_its_hours_out_of_date_and_nothing_else(
     assert after.num_rows > before.num_rows
     assert after.slice(0, before.num_rows).equals(before), "what was there before stays as it was"
     assert missing().plan() == {}
+    # The catalog shows the old rows as they were, new ones beside them, and the file as used.
+    now = all_primitives(store)
+    assert {segment_id: now.get(segment_id) for segment_id in shown} == shown
+    new = [row for segment_id, row in now.items() if segment_id not in shown]
+    assert len(new) == after.num_rows - before.num_rows
+    assert all(row["camera"] == "cam1" and from_datetime(row["start_time"]) >= start for row in new)
+    with closing(open_catalog(store)) as connection:
+        used = run_query(connection, f"select distinct status from raw_video where used and uri = '{file}'").to_pylist()
+    assert used == [{"status": "ok"}]
+
+
+def all_primitives(store: Store) -> dict[str, dict[str, Any]]:
+    """The catalog's rows, by primitive."""
+    with closing(open_catalog(store)) as connection:
+        rows = run_query(connection, "select * from primitives").to_pylist()
+    return {row["segment_id"]: row for row in rows}
 
 
 @pytest.mark.usefixtures("here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -114,6 +115,24 @@ def test_the_latest_run_counts_and_those_of_other_jobs_do_not():
         add_runs(instance, states)
     assert states[0].run == f"queued (track, run {newest.run_id[:8]})"
     assert states[1].run == f"failed (track, run {dead.run_id[:8]}): its process is gone: killed"
+
+
+def test_a_run_at_work_is_shown_with_when_it_began():
+    @dg.job
+    def observe() -> None: ...
+
+    states = [HourState(CameraHour.parse(hour), lacking=["tracked"]) for hour in (EIGHT, NINE)]
+    with open_instance() as instance:
+        starting, running = (launched(instance, observe, hour) for hour in (EIGHT, NINE))
+        for run, kinds in ((starting, ("STARTING",)), (running, ("STARTING", "START"))):
+            for kind in kinds:
+                event = dg.DagsterEvent(f"PIPELINE_{kind}", "observe")
+                instance.report_dagster_event(event, run.run_id)
+        add_runs(instance, states)
+        (record,) = instance.get_run_records(dg.RunsFilter(run_ids=[running.run_id]))
+    assert states[0].run == f"starting (observe, run {starting.run_id[:8]})"
+    began = datetime.fromtimestamp(record.start_time or 0.0, UTC)
+    assert states[1].run == f"running since {began:%H:%M} UTC (observe, run {running.run_id[:8]})"
 
 
 def test_a_complete_hour_is_shown_while_it_is_made_again(status, monkeypatch):
