@@ -36,7 +36,6 @@ class Options:
         preset, train_minutes, seed: for the models, where this call makes them.
         cut, teacher: of the calibrations that this call makes (:mod:`laps.cutting`, :mod:`laps.boundaries`).
         k: number of clusters, where this call fits them; None: 6, or a third of the primitives if that is less.
-        resources: run configuration of Dagster resources.
     """
 
     release: str = ""
@@ -48,7 +47,6 @@ class Options:
     teacher: str = "rests"
     k: int | None = 6
     seed: int = 0
-    resources: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -250,8 +248,7 @@ class Backfill:
         return outcome
 
     def _resources(self) -> dict[str, Any]:
-        release = {"release": {"config": {"name": self.options.release}}} if self.options.release else {}
-        return {**self.options.resources, **release}
+        return {"release": {"config": {"name": self.options.release}}} if self.options.release else {}
 
     def _report(self, outcome: Outcome) -> None:
         if outcome.ok:

@@ -48,12 +48,10 @@ def read_previous(
     return None
 
 
-def read_with_previous(
-    store: Store, recordings: Recordings, table: Table, hour: CameraHour, model: str | None = None
-) -> pa.Table:
+def read_with_previous(store: Store, recordings: Recordings, table: Table, hour: CameraHour) -> pa.Table:
     """The hour before, where it has footage, and this hour, one after the other."""
     import pyarrow as pa
 
-    current = store.read_partition(table, hour, model)
-    previous = read_previous(store, recordings, table, hour, model)
+    current = store.read_partition(table, hour)
+    previous = read_previous(store, recordings, table, hour)
     return current if previous is None else pa.concat_tables([previous, current])

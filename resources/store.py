@@ -475,17 +475,15 @@ class Store:
         names = columns or table.column_names
         return self._typed(table, path, names, _again_if_replaced(partial(self._read_columns, table, path, names)))
 
-    def read_tables(
-        self, table: Table, paths: Sequence[str], columns: Sequence[str] | None = None
-    ) -> Iterator[pa.Table]:
+    def read_tables(self, table: Table, paths: Sequence[str]) -> Iterator[pa.Table]:
         """The rows of small files, in order, each as :meth:`read_table` gives them.
 
         Object storage is asked for many at once, once for each.
         """
-        names = columns or table.column_names
         if not self.is_s3:
-            yield from (self.read_table(table, path, list(names)) for path in paths)
+            yield from (self.read_table(table, path) for path in paths)
             return
+        names = table.column_names
         for first in range(0, len(paths), _FILES_AT_ONCE):
             for path, content in self._read_files(paths[first : first + _FILES_AT_ONCE]).items():
                 yield self._typed(table, path, names, self._read_columns(table, path, names, io.BytesIO(content)))
