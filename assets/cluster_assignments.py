@@ -26,12 +26,10 @@ def cluster_assignments(
     import numpy as np
     import pyarrow as pa
 
-    from laps.clustering import ClusterModel
-
     hour, files = camera_hour(context), store.open()
     chosen = release.read(files)
     model_id = chosen.require(CLUSTER_MODEL)
-    model = ClusterModel.load(ModelRegistry(files).folder(CLUSTER_MODEL, model_id))
+    model = ModelRegistry(files).clusters(chosen)
     if (model.tokenizer_id, model.embedder_id) != (chosen.tokenizer, chosen.embedder):
         raise ModelMismatchError(
             f"cluster model {model_id} was fitted on embeddings of {model.tokenizer_id} and {model.embedder_id}, "

@@ -51,7 +51,7 @@ def cluster_model(
 ) -> dg.MaterializeResult:
     import numpy as np
 
-    from laps.clustering import FIGURES_FILE, ClusterModel, fit, fit_figures, project, render_scan, scan_k
+    from laps.clustering import FIGURES_FILE, fit, fit_figures, project, render_scan, scan_k
 
     files = store.open()
     registry = ModelRegistry(files)
@@ -69,7 +69,7 @@ def cluster_model(
     current = registry.current()
     previous = labels = None
     if current is not None and current.cluster_model is not None:
-        previous = ClusterModel.load(registry.folder(CLUSTER_MODEL, current.cluster_model))
+        previous = registry.clusters(current)
         if (previous.tokenizer_id, previous.embedder_id) != (tokenizer_id, embedder_id):
             # Embeddings of another kind: the same action is told by its time.
             earlier = earlier_numbers(files, target, current)

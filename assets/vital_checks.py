@@ -71,12 +71,9 @@ def _rate(seen: Seen) -> Verdict:
 
 
 def _codes(seen: Seen) -> Verdict:
-    from laps.tokenizer.files import TRAINING
-
     chosen = seen.release()
     rows = seen.store.read_partition(SEGMENTS, seen.hour, chosen.name, columns=["codes"])
-    kept = seen.models.figures(TOKENIZER, chosen.require(TOKENIZER), TRAINING) or {}
-    trained = kept.get("quality", {}).get("moving_perplexity")
+    trained = seen.models.training(chosen).get("quality", {}).get("moving_perplexity")
     return vitals.codes(rows["codes"].combine_chunks().flatten().to_numpy(), trained)
 
 
@@ -96,7 +93,7 @@ def _clusters(seen: Seen) -> Verdict:
     chosen = seen.release()
     columns = ["cluster_id", "centroid_distance"]
     rows = seen.store.read_partition(CLUSTER_ASSIGNMENTS, seen.hour, chosen.name, columns)
-    fitted = seen.models.figures(CLUSTER_MODEL, chosen.require(CLUSTER_MODEL), FIGURES_FILE)
+    fitted = seen.models.read_file(CLUSTER_MODEL, chosen.require(CLUSTER_MODEL), FIGURES_FILE)
     return vitals.clusters(rows["cluster_id"].to_numpy(), rows["centroid_distance"].to_numpy(), fitted)
 
 

@@ -22,7 +22,7 @@ from laps_dagster.nightly import NO_RELEASE, left_to_the_run
 from laps_dagster.pipeline import Backfill, Options, Progress
 from laps_dagster.settings import night_zone, schedules_status, weekly_cron
 from resources.configured import StoreResource
-from resources.models import CLUSTER_MODEL, ModelRegistry, Release
+from resources.models import ModelRegistry, Release
 from resources.recordings import Recordings
 from resources.reporting import calibrations, report_path
 from resources.settings import store_settings
@@ -78,7 +78,7 @@ def draft_release(context: dg.OpExecutionContext, config: Draft, store: StoreRes
         train_minutes=config.train_minutes,
         cut=cut,
         teacher=teacher,
-        k=config.clusters or _clusters(registry, current),
+        k=config.clusters or registry.clusters(current).k,
         seed=config.seed,
     )
     progress = Progress(report=context.log.info)
@@ -171,12 +171,6 @@ def _decide(draft: Release) -> str:
         f"draft release {draft.name} ({draft.note}, {draft.created_at}) waits for a decision: "
         f"`laps promote {draft.name}` or `laps discard {draft.name}`"
     )
-
-
-def _clusters(registry: ModelRegistry, current: Release) -> int:
-    from laps.clustering import ClusterModel
-
-    return ClusterModel.load(registry.folder(CLUSTER_MODEL, current.require(CLUSTER_MODEL))).k
 
 
 def _cutting(files: Store, current: Release) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from laps.tables import CLUSTER_ASSIGNMENTS, SEGMENTS
 from laps.timegrid import CameraHour
-from resources.models import CLUSTER_MODEL, TOKENIZER, ModelRegistry, Release
+from resources.models import ModelRegistry, Release
 from resources.reporting import calibrations, read_scores
 from resources.store import Store
 
@@ -149,19 +149,12 @@ def compare(store: Store, release: Release, current: Release) -> list[tuple[str,
 
 
 def _perplexity(store: Store, release: Release) -> str:
-    path = f"models/{TOKENIZER}/{release.tokenizer}/training.json"
-    if release.tokenizer is None or not store.exists(path):
-        return "-"
-    quality = store.read_json(path).get("quality", {})
+    quality = ModelRegistry(store).training(release).get("quality", {}) if release.tokenizer is not None else {}
     return f"{quality['perplexity']:.0f}" if quality.get("perplexity") is not None else "-"
 
 
 def _clusters(store: Store, release: Release) -> str:
-    from laps.clustering import ClusterModel
-
-    if release.cluster_model is None:
-        return "-"
-    return str(ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.cluster_model)).k)
+    return "-" if release.cluster_model is None else str(ModelRegistry(store).clusters(release).k)
 
 
 def _threshold(calibration: Calibration | None) -> str:

@@ -25,7 +25,7 @@ from laps.forgotten import holds_forgotten
 from laps.tables import CLUSTER_ASSIGNMENTS
 from laps.timegrid import NS_PER_S, from_datetime, hours_between
 from resources.forgotten import ForgottenTimes
-from resources.models import CALIBRATION, CLUSTER_MODEL, TOKENIZER, Release
+from resources.models import CALIBRATION, CLUSTER_MODEL, TOKENIZER, ModelRegistry, Release
 from resources.recordings import Recordings, open_uri, unreadable
 from resources.reporting import calibrations
 from resources.segments import read_rows_of, read_segments
@@ -145,8 +145,7 @@ def _span_ns(row: dict[str, Any]) -> tuple[int, int]:
 
 def _trained_on(store: Store, release: Release) -> list[str] | None:
     """Keys of the camera hours that the release's tokenizer was trained on; None where its files do not say."""
-    report = f"models/{TOKENIZER}/{release.require(TOKENIZER)}/training.json"
-    hours = store.read_json(report).get("hours") if store.exists(report) else None
+    hours = ModelRegistry(store).training(release).get("hours")
     return None if hours is None else [str(hour) for hour in hours]
 
 

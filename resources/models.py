@@ -27,6 +27,7 @@ from resources.store import Store, cache_folder
 
 if TYPE_CHECKING:
     from laps.calibration import Calibration
+    from laps.clustering import ClusterModel
 
 CURRENT = "models/current.json"
 RELEASES = "models/releases"
@@ -40,6 +41,8 @@ CLUSTER_MODEL = "cluster_model"
 
 CALIBRATION_FILE = "calibration.json"
 CLUSTER_MODEL_FILE = "clusters.json"
+# As laps.tokenizer.files writes it, which loads torch.
+TRAINING_FILE = "training.json"
 
 # In the order in which they are made.
 SLOTS = (TOKENIZER, CALIBRATION, EMBEDDER, ENCODER, CLUSTER_MODEL)
@@ -188,8 +191,26 @@ class ModelRegistry:
         stored = self.folder(CALIBRATION, release.require(CALIBRATION, camera)) / CALIBRATION_FILE
         return Calibration.from_json(stored.read_text(encoding="utf-8"), name=str(stored))
 
-    def figures(self, kind: str, model_id: str, file: str) -> dict[str, Any] | None:
-        """What was measured when a model was made, from a JSON file beside it; None where none was kept."""
+    def clusters(self, release: Release) -> ClusterModel:
+        """The cluster model of a release.
+
+        Raises:
+            NotProcessedError: the release has none.
+        """
+        from laps.clustering import ClusterModel
+
+        return ClusterModel.load(self.folder(CLUSTER_MODEL, release.require(CLUSTER_MODEL)))
+
+    def training(self, release: Release) -> dict[str, Any]:
+        """How a release's tokenizer was trained: hours, quality, what its codes were like; empty where none was kept.
+
+        Raises:
+            NotProcessedError: the release has no tokenizer.
+        """
+        return self.read_file(TOKENIZER, release.require(TOKENIZER), TRAINING_FILE) or {}
+
+    def read_file(self, kind: str, model_id: str, file: str) -> dict[str, Any] | None:
+        """A JSON file of a model, for instance what was measured when it was made; None where none was kept."""
         path = f"models/{kind}/{model_id}/{file}"
         return dict(self.store.read_json(path)) if self.store.exists(path) else None
 

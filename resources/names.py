@@ -173,13 +173,11 @@ def _mean_features(store: Store, release: Release) -> tuple[dict[int, np.ndarray
 
 def _previous(store: Store, cluster_model_id: str) -> str | None:
     """The model that a cluster model took numbers over from; None where there is none, or it is not there any more."""
-    path = f"models/{CLUSTER_MODEL}/{cluster_model_id}/{CLUSTER_MODEL_FILE}"
-    previous_id = store.read_json(path).get("previous_id") if store.exists(path) else None
+    about = ModelRegistry(store).read_file(CLUSTER_MODEL, cluster_model_id, CLUSTER_MODEL_FILE) or {}
+    previous_id = about.get("previous_id")
     return None if previous_id is None else str(previous_id)
 
 
 def _numbers(store: Store, release: Release) -> list[int]:
-    from laps.clustering import ClusterModel
-
-    model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.require(CLUSTER_MODEL)))
+    model = ModelRegistry(store).clusters(release)
     return sorted(int(number) for number in model.cluster_ids)

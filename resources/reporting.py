@@ -214,11 +214,10 @@ def coherence(
     """
     import numpy as np
 
-    from laps.clustering import ClusterModel
     from laps.icss import cluster_rows, icss
 
-    model_id, encoder_id = release.require(CLUSTER_MODEL), release.require(ENCODER)
-    model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, model_id))
+    encoder_id = release.require(ENCODER)
+    model = ModelRegistry(store).clusters(release)
     labels = np.concatenate([np.zeros(0, np.int64), *(part.labels for part in surveyed.hours)])
     counts = [len(part.seen) for part in surveyed.hours]
     drawn = sample(counts, at_most, ICSS_HOURS, seed)
@@ -241,7 +240,7 @@ def coherence(
         labels,
         np.concatenate([np.zeros(0), *(part.durations_s for part in surveyed.hours)]),
         encoder_id=encoder_id,
-        cluster_model_id=model_id,
+        cluster_model_id=release.require(CLUSTER_MODEL),
         release=release.name,
         cluster_ids=model.cluster_ids.tolist(),
     )
@@ -257,9 +256,9 @@ def coherence(
 
 def separation(store: Store, release: Release, surveyed: Survey, *, seed: int) -> tuple[Quality, int]:
     """How well the clusters are set apart, and over how many primitives: at most 5,000, an even sample of more."""
-    from laps.clustering import ClusterModel, quality
+    from laps.clustering import quality
 
-    model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.require(CLUSTER_MODEL)))
+    model = ModelRegistry(store).clusters(release)
     embeddings = _sample_embeddings(store, release, surveyed, seed).embeddings
     return quality(model, embeddings, seed=seed), len(embeddings)
 
@@ -385,7 +384,7 @@ def _settings(store: Store, release: Release, found: dict[str, Calibration]) -> 
 
 def _map_points(store: Store, release: Release, surveyed: Survey | None) -> list[tuple[str, int, float, float]]:
     """Primitives on the cluster map: at most 5,000, evenly spread over the release."""
-    from laps.clustering import ClusterModel, project
+    from laps.clustering import project
 
     if None in (release.tokenizer, release.embedder, release.encoder, release.cluster_model):
         return []
@@ -393,7 +392,7 @@ def _map_points(store: Store, release: Release, surveyed: Survey | None) -> list
     shown = _sample_embeddings(store, release, surveyed)
     if not shown.segment_ids:
         return []
-    model = ClusterModel.load(ModelRegistry(store).folder(CLUSTER_MODEL, release.require(CLUSTER_MODEL)))
+    model = ModelRegistry(store).clusters(release)
     labels, _ = model.assign(shown.embeddings)
     points, _ = project(model, shown.embeddings)
     return [
