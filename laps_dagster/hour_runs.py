@@ -1,7 +1,8 @@
 """Runs of camera hours as the instance knows them: which hour, which stage comes then, which are under way.
 
-Two tags say what a run belongs to. One that observes and has ``laps/then: segment`` is followed by the segment stage of
-its hour and of the one after; those of a night carry ``laps/night``, the id of the run that planned it.
+Tags say what a run belongs to. One that observes and has ``laps/then: segment`` is followed by the segment stage of
+its hour and of the one after; those of a night carry ``laps/night``, the id of the run that planned it; one that
+`landing_files` requested of an hour that had been made before, for a late recording, has ``laps/late``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from laps_dagster.jobs import observe
 THEN = "laps/then"
 NIGHT = "laps/night"
 DAY = "laps/day"
+LATE = "laps/late"
 
 # The daemon looks every few seconds for runs to try again.
 _TRIED_AGAIN_WITHIN_S = 600.0

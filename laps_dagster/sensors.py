@@ -10,8 +10,9 @@ import dagster as dg
 
 from assets.partitions import CAMERAS, DATASETS, multi_partition_key
 from laps.errors import LapsError
+from laps.tables import RAW_VIDEO
 from laps.timegrid import CameraHour, now_ns
-from laps_dagster.hour_runs import THEN, hours_being_observed
+from laps_dagster.hour_runs import LATE, THEN, hours_being_observed
 from laps_dagster.jobs import observe
 from laps_dagster.processes import fail_lost_runs, fail_runs_that_cannot_begin
 from laps_dagster.settings import sensors_status
@@ -142,7 +143,7 @@ def landing_files(
         dg.RunRequest(
             run_key=f"observe {hour.key} {state}",
             partition_key=multi_partition_key(hour),
-            tags={THEN: "segment"},
+            tags={THEN: "segment", **({LATE: "true"} if files.has_partition(RAW_VIDEO, hour) else {})},
         )
         for hour, state in requested.items()
     ]

@@ -251,12 +251,18 @@ def test_late_and_changed_files_request_their_hours_again(instance: dg.DagsterIn
     for hour in (5, 6):
         end(instance, "observe", key(hour))
     assert daemon.tick() == []
+    assert late_hours(instance) == []
     land("cam1/20260105T052000Z.mp4")
     assert daemon.tick() == at(5), "the hour after has what it is made from"
+    assert late_hours(instance) == [key(5)]
     end(instance, "observe", key(5))
     daemon.tick()
     os.utime(file, (5, 5))
     assert daemon.tick() == at(5)
+
+
+def late_hours(instance: dg.DagsterInstance) -> list[str]:
+    return [run.tags["dagster/partition"] for run in instance.get_runs(dg.RunsFilter(tags={"laps/late": "true"}))]
 
 
 def test_a_start_that_is_corrected_there_and_back_requests_its_hours_again(
