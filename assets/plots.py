@@ -30,7 +30,7 @@ def _figure(rows: int = 1) -> tuple[Any, list[Axes]]:
 
 
 def _png(figure: Any) -> bytes:
-    """The figure in sixteen colours: Dagster keeps the plots of every hour for good, and these are a seventh of all."""
+    """The figure in sixteen colours, a seventh of the size: Dagster keeps the plots of every hour for good."""
     from PIL import Image
 
     drawn, buffer = io.BytesIO(), io.BytesIO()

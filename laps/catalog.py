@@ -440,8 +440,8 @@ def catalog_summary(connection: duckdb.DuckDBPyConnection, *, most_files: int | 
 
     Args:
         connection: the catalog.
-        most_files: rows are null also for a table of more files that has no compacted copies: in object storage each
-            footer takes some requests.
+        most_files: rows are null also for a table of more files that is of a kind which is never copied
+            (:data:`laps.compaction.COPIES`): in object storage each footer takes some requests.
     """
     files = dict(connection.execute("SELECT table_name, count(*) FROM partitions GROUP BY 1").fetchall())
     counts = []

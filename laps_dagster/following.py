@@ -28,7 +28,7 @@ class Follower:
 
     Attributes:
         after_s: update time of the newest run that was looked at, seconds since the epoch.
-        taken: ids of the runs taken in whose update is not older than the overlap.
+        taken: ids of the runs that were looked at and whose update is not older than the overlap.
         waiting: for each hour the tags of its segment run, and the observe run that made it due.
         requested: the runs that are requested now.
         notes: what to say about hours that are not requested.

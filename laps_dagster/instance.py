@@ -57,9 +57,12 @@ def open_instance() -> dg.DagsterInstance:
     # What remains when the tries are used up is told once (`records_error`).
     logging.getLogger().addFilter(_is_no_retry)
     # In a new home it makes databases, and two processes that do so at the same time spoil them.
-    with (home / "dagster.yaml").open() as settings:
-        fcntl.flock(settings, fcntl.LOCK_EX)
+    folder = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         return dagster.DagsterInstance.get()
+    finally:
+        os.close(folder)
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def open_nights(instance: dg.DagsterInstance, job: str) -> list[OpenNight]:
         job: name of the job that plans them.
     """
     since = datetime.fromtimestamp(time.time() - LOOK_BACK_S, UTC)
-    # Both times: only one of updates lets SQLite use an index, and without it looks at every run of its years.
+    # Both times: SQLite has an index of update times, and would look at every run of its years without.
     succeeded = [dg.DagsterRunStatus.SUCCESS]
     planned = dg.RunsFilter(job_name=job, statuses=succeeded, created_after=since, updated_after=since)
     nights = []

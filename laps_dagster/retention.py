@@ -57,5 +57,6 @@ retention = dg.ScheduleDefinition(
     execution_timezone=night_zone(),
     default_status=schedules_status(),
     description="Every day, before the night, what is older than its table is kept is removed (`laps retention set` "
-    "says how many days that is), and what runs logged more than LAPS_KEEP_RUNS_DAYS days ago.",
+    "says how many days that is), with what killed runs left, and what runs logged more than LAPS_KEEP_RUNS_DAYS days "
+    "ago.",
 )

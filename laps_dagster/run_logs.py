@@ -90,6 +90,8 @@ def remove_logs(
             for path in (path for run_id in over for path in left[run_id].paths):
                 _remove(path)
             _remove_rows(instance, [run_id for run_id in over if left[run_id].rows_bytes])
+        if runs == at_most:
+            break
     return RemovedLogs(runs, size, ticks)
 
 
@@ -185,7 +187,8 @@ def _only_logged() -> ColumnElement[bool]:
     # What SQLite keeps in its index: with it, lists of runs, partitions and checks lack nothing.
     kept = ASSET_EVENTS | ASSET_CHECK_EVENTS | EVENT_TYPE_TO_PIPELINE_RUN_STATUS.keys()
     event_type = Table.c.dagster_event_type
-    return event_type.is_(None) | event_type.not_in([one.value for one in kept])
+    # What somebody reported without a run has an empty id.
+    return (Table.c.run_id != "") & (event_type.is_(None) | event_type.not_in([one.value for one in kept]))
 
 
 def _counted(count: int, what: str) -> str:

@@ -28,6 +28,7 @@ LISTING_SHARE = 0.1
 
 # What takes no longer is listed in every evaluation: that share of what lies between two of them.
 _SHORT_LISTING_S = 3.0
+_LONGEST_PAUSE_S = 900.0
 _NAMED_FILES = 20
 # A copy of the register that needs more reading than a tick has time for is left to the night.
 _FILES_A_COPY = 2000
@@ -102,10 +103,14 @@ def landing_files(
     # certain that those runs were made: a daemon that died in between requests them again, under the same keys.
     # And how many files of each camera came since its part of the register was copied, and when to look again.
     cursor = json.loads(context.cursor or "{}")
-    if (wait_s := cursor.get("next_s", 0.0) - time.time()) > 0:
-        return _result(f"listing takes long, so not all the time: looked at again in {wait_s:.0f} s", cursor)
+    # Not for longer, should the clock have been ahead.
+    if 0 < (wait_s := cursor.get("next_s", 0.0) - time.time()) < _LONGEST_PAUSE_S:
+        return _result(f"the landing zone takes long to list: next look in {wait_s:.0f} s", cursor)
     look = zone.look(cursor.get("idle", ""))
-    cursor["next_s"] = time.time() + (look.listing_s / LISTING_SHARE if look.listing_s > _SHORT_LISTING_S else 0.0)
+    if not look.under_way:
+        # Where there is more to do than one look has time for, it goes on at once.
+        pauses = look.listing_s > _SHORT_LISTING_S and not look.left
+        cursor["next_s"] = time.time() + min(_LONGEST_PAUSE_S, look.listing_s / LISTING_SHARE) if pauses else 0.0
     if look.missing or look.under_way or look.digest == cursor.get("idle"):
         return _result(str(look), cursor)
     _tell(context, look)
@@ -133,7 +138,7 @@ def landing_files(
     fresh = Counter(cursor.get("fresh", {}))
     fresh.update(zone.recordings.camera_of(uri) for uri in (*look.registered, *look.quarantined))
     cursor = {
-        "next_s": cursor["next_s"],
+        "next_s": cursor["next_s"] if len(requested) < HOURS_A_LOOK else 0.0,
         "asked": {hour.key: state for hour, state in requested.items()},
         "fresh": _not_copied(context, files, fresh),
     }

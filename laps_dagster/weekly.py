@@ -105,8 +105,9 @@ def draft_release(context: dg.OpExecutionContext, config: Draft, store: StoreRes
 def spread(hours: Sequence[CameraHour], most: int) -> list[CameraHour]:
     """Of many hours as many as are wanted, in whole days from first to last, each camera with its share.
 
-    Whole days, because each stretch of hours needs the one before it to warm up, and the one after it to close it. Of
-    each camera at least its last day stays: without hours it would get no calibration.
+    Whole days, because each stretch of hours needs the one before it to warm up, and the one after it to close it;
+    those of under half the hours of the fullest are left out first, as they may be cut off by the week. Of each camera
+    at least one day stays: without hours it would get no calibration.
     """
     if len(hours) <= most:
         return list(hours)
@@ -116,10 +117,11 @@ def spread(hours: Sequence[CameraHour], most: int) -> list[CameraHour]:
         days: dict[str, list[CameraHour]] = {}
         for hour in sorted(hour for hour in hours if hour.camera == camera):
             days.setdefault(hour.date, []).append(hour)
-        names = list(days)
-        for count in range(len(names), 0, -1):
-            chosen = {names[len(names) - 1 - place * len(names) // count] for place in range(count)}
-            its_hours = [hour for name in sorted(chosen) for hour in days[name]]
+        fullest = max(map(len, days.values()))
+        full = [day for day in days.values() if 2 * len(day) >= fullest]
+        for count in range(len(full), 0, -1):
+            chosen = sorted(len(full) - 1 - place * len(full) // count for place in range(count))
+            its_hours = [hour for place in chosen for hour in full[place]]
             if len(its_hours) <= most // len(cameras) or count == 1:
                 kept += its_hours
                 break

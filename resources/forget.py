@@ -35,6 +35,7 @@ from resources.hour_files import copies_of, files_of_hours, month_of
 from resources.publishing import QUARANTINE
 from resources.recordings import Recordings, file_info
 from resources.retention import Retention
+from resources.settings import first_hour_ns
 from resources.store import PART, Store, rows_table
 
 # Tables with a row for each primitive of an hour.
@@ -145,7 +146,7 @@ def plan(store: Store, time: Forgotten) -> Plan:
         # Until they are made again the hours are read.
         parts += [part for part in (made_again, Part("compacted copies", list(copies))) if part]
     held = [Held(uri, _is_there(uri)) for uri in dict.fromkeys(str(row["uri"]) for row in filmed)]
-    lost = dict(_lost(registered, time, touched, Retention.of(store)))
+    lost = dict(_lost(registered, time, touched, Retention.of(store), first_hour_ns(store.root)))
     return Plan(time, parts, touched, lost, held)
 
 
@@ -238,12 +239,22 @@ def _rows(store: Store, table: Table, path: str) -> int:
 
 
 def _lost(
-    registered: Iterable[dict[str, Any]], time: Forgotten, touched: Iterable[CameraHour], kept: Retention
+    registered: Iterable[dict[str, Any]],
+    time: Forgotten,
+    touched: Iterable[CameraHour],
+    kept: Retention,
+    first_ns: int,
 ) -> Iterator[tuple[CameraHour, str]]:
-    """The hours of which more goes than the time and cannot come back, and why: the video is gone, or they are old."""
+    """The hours of which more goes than the time and cannot come back, and why: the video is gone, or they are old.
+
+    ``first_ns`` is the store's first hour.
+    """
     rows = [row for row in registered if row["status"] == "ok"]
     there: dict[str, bool] = {}
     for hour in touched:
+        if hour.start_ns < first_ns:
+            yield hour, "it lies before the store's first hour"
+            continue
         rest = list(outside((hour.start_ns, hour.stop_ns), [(time.start_ns, time.stop_ns)]))
         for row in rows:
             start, stop = from_datetime(row["start_time"]), from_datetime(row["end_time"])

@@ -10,6 +10,7 @@ from laps.errors import NotProcessedError
 from laps.tables import RAW_VIDEO, Table
 from laps.timegrid import CameraHour, SampleGrid, from_datetime
 from resources.recordings import Recordings
+from resources.settings import first_hour_ns
 from resources.store import Store
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ def read_previous(
     """The hour before of an observed table; None where that hour has no footage.
 
     An hour counts as empty when its raw_video says so, or, where raw_video has not been materialized, when no
-    registered recording touches it. Otherwise its absence would change this hour's result silently, so it is
-    a NotProcessedError that says what to observe first.
+    registered recording touches it, or when it lies before the store's first hour and cannot be made. Otherwise its
+    absence would change this hour's result silently, so it is a NotProcessedError that says what to observe first.
     """
     previous = hour.previous
     with contextlib.suppress(NotProcessedError):
         return store.read_partition(table, previous, model)
+    if previous.start_ns < first_hour_ns(store.root):
+        return None
     try:
         has_footage = any(store.read_partition(RAW_VIDEO, previous, columns=["used"])["used"].to_pylist())
     except NotProcessedError:

@@ -10,7 +10,7 @@ a model that takes another's place empties the slots whose models were made with
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -28,6 +28,7 @@ from resources.store import Store, cache_folder
 if TYPE_CHECKING:
     from laps.calibration import Calibration
     from laps.clustering import ClusterModel
+    from laps.timegrid import CameraHour
 
 CURRENT = "models/current.json"
 RELEASES = "models/releases"
@@ -172,7 +173,9 @@ class ModelRegistry:
             with tempfile.TemporaryDirectory(dir=cache.parent) as temporary:
                 fetched = self.store.get_folder(path, Path(temporary) / "model")
                 if cache.exists() and not (cache / "complete").exists():
-                    shutil.rmtree(cache)  # something has removed a part of it
+                    # Something has removed a part of it. Others may be at it too.
+                    with contextlib.suppress(OSError):
+                        cache.rename(Path(temporary) / "incomplete")
                 try:
                     fetched.rename(cache)
                 except OSError:
@@ -395,7 +398,8 @@ class ModelRegistry:
         """Remove a release: its tables, its report, its slots, and what of its models no other release names.
 
         Its name is not given again: a run that still works with it must not write into another release. With a
-        tokenizer go its latent streams.
+        tokenizer go its latent streams. Cluster models stay: they are small, and later ones inherit the names of
+        clusters through them.
 
         Returns:
             The folders that were removed, with the number of files in each.
@@ -414,7 +418,7 @@ class ModelRegistry:
             )
         removed = {}
         others = set().union(*(other.models for other in self.releases() if other.name != name))
-        unused = sorted(release.models - others)
+        unused = sorted(one for one in release.models - others if one[0] != CLUSTER_MODEL)
         # What is kept by release, and latent streams, which are kept by tokenizer.
         folders = [("release", name), *(one for one in unused if one[0] == TOKENIZER)]
         tables = [
@@ -439,15 +443,18 @@ class ModelRegistry:
         removed[f"{RELEASES}/{name}"] = len(slots) + 1
         return removed
 
+    def hours_beside(self, name: str, other: str) -> list[CameraHour]:
+        """The hours that have their clusters in a release and not in another."""
+        have = set(self.store.partitions(CLUSTER_ASSIGNMENTS, other))
+        return [hour for hour in self.store.partitions(CLUSTER_ASSIGNMENTS, name) if hour not in have]
+
     def _check_covers(self, release: Release) -> None:
         """Raise where an hour has its clusters in the current release and not in this one."""
-        if release.current in (None, release.name):
+        if release.current is None or release.current == release.name:
             return
-        have = set(self.store.partitions(CLUSTER_ASSIGNMENTS, release.name))
         # Where the first hour was moved, nothing makes those before it any more.
         first_ns = first_hour_ns(self.store.root)
-        wanted = self.store.partitions(CLUSTER_ASSIGNMENTS, release.current)
-        lacking = [hour for hour in wanted if hour.start_ns >= first_ns and hour not in have]
+        lacking = [hour for hour in self.hours_beside(release.current, release.name) if hour.start_ns >= first_ns]
         if lacking:
             named = ", ".join(hour.key for hour in lacking[:_NAMED_HOURS])
             more = f" and {len(lacking) - _NAMED_HOURS} more" if len(lacking) > _NAMED_HOURS else ""

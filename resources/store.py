@@ -220,7 +220,9 @@ class Store:
                 if found := self.fs.find(full):
                     self.fs.rm(found)
                 return
-            while self.fs.exists(full):
+            for _ in range(_READINGS):
+                if not self.fs.exists(full):
+                    return
                 # Another process may be at it as well.
                 with contextlib.suppress(FileNotFoundError):
                     self.fs.rm(full, recursive=True)

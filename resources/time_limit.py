@@ -21,7 +21,7 @@ def within(items: Iterable[T], limit_s: float = DECODE_LIMIT_S) -> Generator[T]:
     A thread that hangs inside a codec can be neither interrupted nor left behind, so its process goes, with the
     stacks of all threads on standard error: the run fails, the hours beside it do not notice.
 
-    It ends with the iteration, or when it is closed.
+    The limit ends with the iteration, or when that is closed.
 
     Args:
         items: what is decoded, one after the other; only one such iteration in a process at a time.

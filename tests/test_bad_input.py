@@ -193,7 +193,7 @@ def test_an_export_onto_a_full_disk(small_disk: Path, made: ExportStore, run: La
     assert [file.name for file in small_disk.iterdir()] == ["filler"]
 
 
-def test_a_bucket_that_is_full(remote: ExportStore, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_is_full(remote: ExportStore, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources.object_storage, "PART_BYTES", 2**19)
     store, release = remote.store, remote.release.name
     rows = rows_of(store, release)
@@ -214,6 +214,7 @@ def test_a_bucket_that_is_full(remote: ExportStore, s3: S3, monkeypatch: pytest.
         s3.proxy.reset()
     assert rows_of(store, release).equals(rows)
     assert not store.exists("clips/large.mp4")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert store.remove_leftovers(older_than_s=-60) == 0  # the parts that did arrive were taken back
 
 

@@ -465,7 +465,7 @@ def test_summary_counts_rows_and_hours(made, connection):
     assert "segments" in str(render(catalog.catalog_summary(connection)))
     quick = {row["table"]: row for row in catalog.catalog_summary(connection, most_files=5).to_pylist()}
     assert quick["latent_stream"] == summary["latent_stream"] | {"rows": None}, "its six files stay closed"
-    assert quick["segments"] == summary["segments"], "it has copies"
+    assert quick["segments"] == summary["segments"], "it is of those that are copied"
 
 
 def test_an_empty_store_has_every_view_with_the_same_types(tmp_path, connection):

@@ -35,6 +35,7 @@ from resources.hour_files import clip_folder
 from resources.models import Release
 from resources.recordings import Recordings
 from resources.retention import apply, set_days
+from resources.settings import SETTINGS, store_settings
 from resources.store import Store, rows_table
 from tests.export_store import ExportStore
 from tests.s3 import S3, s3, s3_server
@@ -554,6 +555,29 @@ def test_runs_that_begin_while_it_asks_are_waited_for_too(fresh, instance, laps_
     code, _, err = laps_command(*OPTIONS[:-1])
     assert code == 1 and "nothing was removed" in err and "observe a|2026-11-21-05:00" in err
     assert fresh.store.files("") == files
+
+
+def test_what_was_written_while_it_asks_is_not_overlooked(fresh, instance, laps_command, monkeypatch):
+    later = fresh.store.partition_path(tables.KEYFRAMES, CameraHour("a", FIVE))
+
+    def written(*_: Any, **__: Any) -> bool:
+        fresh.store.write_table(tables.KEYFRAMES, later, rows_table(tables.KEYFRAMES, []))
+        return True
+
+    monkeypatch.setattr("click.confirm", written)
+    code, _, err = laps_command(*OPTIONS[:-1])
+    assert code == 1 and "it has changed while this was asked" in err and fresh.store.exists(later)
+
+
+def test_the_rest_of_an_hour_before_a_first_hour_that_was_moved_cannot_be_made_again(
+    fresh, instance, laps_command, monkeypatch
+):
+    monkeypatch.delenv("LAPS_FIRST_HOUR", raising=False)
+    moved = store_settings(fresh.store) | {"first_hour": "2026-11-21T07:00:00Z"}
+    fresh.store.write_json(SETTINGS, moved)
+    code, out, err = laps_command(*OPTIONS[:-1])
+    assert code == 1 and "it lies before the store's first hour" in out
+    assert "cannot be made again" in err and "nothing was removed" in err
 
 
 def test_runs_go_before_files_so_that_a_killed_command_leaves_none(fresh, instance, laps_command, monkeypatch):

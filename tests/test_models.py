@@ -406,13 +406,14 @@ def test_a_discarded_release_leaves_what_others_name_and_nothing_else(registry: 
         "clusters/release=r2": 1,
         "reports/release=r2": 1,
         "models/calibration/c2": 2,
-        "models/cluster_model/k2": 2,
         "models/embedder/e2": 2,
         "models/tokenizer/t2": 2,
         "models/releases/r2": 6 if status == "draft" else 7,
     }
     assert registry.names() == ["r1"]
-    assert set(store.files("")) == {*kept, "models/releases/r2/taken"}
+    # Names of clusters are inherited through their models.
+    clusters = set(store.files("models/cluster_model/k2"))
+    assert len(clusters) == 2 and set(store.files("")) == {*kept, *clusters, "models/releases/r2/taken"}
     assert {path: store.read_bytes(path) for path in kept} == kept
     # A run that still works with it must not write into another release.
     assert registry.open_draft("next").name == "r3"
@@ -423,8 +424,7 @@ def test_a_model_that_another_release_names_stays(registry: ModelRegistry) -> No
     streams = f"{LATENT_STREAM.name}/tokenizer=t1/camera=cam1/{PART}"
     registry.store.write_bytes(streams, b"")
     draft = registry.open_draft("other clusters", based_on=current, before=CLUSTER_MODEL)
-    registry.fill(draft, CLUSTER_MODEL, put_clusters(registry, "k2", "t1", "e1"))
-    assert set(registry.discard(draft.name)) == {"models/cluster_model/k2", "models/releases/r2"}
+    assert set(registry.discard(draft.name)) == {"models/releases/r2"}
     assert registry.store.exists(streams) and registry.has(TOKENIZER, "t1")
     assert registry.has(EMBEDDER, "e1") and registry.has(CALIBRATION, "c1") and registry.has(CLUSTER_MODEL, "k1")
 
@@ -438,6 +438,13 @@ def test_an_empty_draft_no_longer_stands_in_the_way(registry: ModelRegistry) -> 
         registry.to_fill(TOKENIZER)
     registry.discard("r1")
     assert registry.to_read().name == registry.to_fill(TOKENIZER).name == wanted
+
+
+def test_hours_that_only_one_release_has_are_told(registry: ModelRegistry) -> None:
+    for name, hours in (("r1", (1, 2, 3)), ("r2", (2, 9))):
+        assign(registry, name, *hours)
+    first, third = (CameraHour("cam1", hour * HOUR_NS) for hour in (1, 3))
+    assert registry.hours_beside("r1", "r2") == [first, third] and registry.hours_beside("r1", "r1") == []
 
 
 def test_the_current_release_is_not_discarded(registry: ModelRegistry) -> None:

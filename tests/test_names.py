@@ -181,6 +181,21 @@ def test_a_damaged_name_says_how_to_mend_it_and_is_mended_so(run: Laps, fresh: E
     assert in_catalog(fresh.store, fresh.release)[1] == "tighten screw"
 
 
+def test_a_release_that_is_discarded_leaves_the_line_of_names(fresh: ExportStore, tmp_path: Path) -> None:
+    """Names of r1 are those of r3, through the clusters of r2, which is removed."""
+    registry = ModelRegistry(fresh.store)
+    name_cluster(fresh.store, fresh.release, 0, "of the first")
+    line = [fresh.release]
+    for number in (1, 2):
+        model = make_cluster_model(number, previous_id=line[-1].require(CLUSTER_MODEL))
+        line.append(draft_with(fresh.store, model, tmp_path / str(number)))
+    last = line[-1].require(CLUSTER_MODEL)
+    before = name_files(fresh.store, last)
+    assert len(before) == 1
+    registry.discard(line[1].name)
+    assert name_files(fresh.store, last) == before
+
+
 def test_a_model_that_is_gone_ends_the_line(fresh: ExportStore, tmp_path: Path) -> None:
     orphan = make_cluster_model(1, previous_id="kgone")
     release = draft_with(fresh.store, orphan, tmp_path / "orphan")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from typing import Any
 
@@ -40,17 +40,26 @@ def connection(made: Made) -> duckdb.DuckDBPyConnection:
 
 
 def test_codes_of_many_hours_are_those_of_the_last_days(connection: duckdb.DuckDBPyConnection) -> None:
+    days = duckdb.connect()
+    days.execute("CREATE TABLE partitions (table_name VARCHAR, date DATE, hour INTEGER)")
+    days.execute("CREATE TABLE latent_stream (date DATE, code INTEGER, null_reason VARCHAR)")
+    for day, hours in ((19, 2), (20, 3), (21, 1)):
+        for hour in range(hours):
+            days.execute("INSERT INTO partitions VALUES ('latent_stream', make_date(2026, 11, ?), ?)", [day, hour])
+            # As many samples as the day's number, of a code of the day, and one without.
+            row = "INSERT INTO latent_stream SELECT make_date(2026, 11, $1), $1, NULL FROM range($1)"
+            days.execute(row, [day])
+            days.execute("INSERT INTO latent_stream VALUES (make_date(2026, 11, ?), NULL, 'gap')", [day])
+    found = {most: figures.code_figures(days, most_hours=most) for most in (6, 5, 4, 3, 1, 0)}
+    assert {most: one.since for most, one in found.items()} == {
+        6: None, 5: date(2026, 11, 20), 4: date(2026, 11, 20), 3: date(2026, 11, 21), 1: date(2026, 11, 21),
+        0: date(2026, 11, 21),
+    }  # fmt: skip
+    assert found[6].samples == 2 * 19 + 3 * 20 + 21 and found[6].null_reasons == {"gap": 6}
+    assert found[4].counts.tolist() == [60, 21] and found[4].null_reasons == {"gap": 4}
+    assert found[0].counts.tolist() == [21], "one day at least"
     whole = figures.code_figures(connection)
-    per_day = run_query(
-        connection,
-        "SELECT date, count(DISTINCT (camera, hour)) AS hours, count(code) AS codes FROM latent_stream GROUP BY 1",
-    ).to_pylist()
-    assert whole.since is None and whole.samples == sum(row["codes"] for row in per_day)
-    last = max(per_day, key=lambda row: row["date"])
-    few = figures.code_figures(connection, most_hours=last["hours"])
-    assert (few.since, few.samples) == ((last["date"], last["codes"]) if len(per_day) > 1 else (None, whole.samples))
-    least = figures.code_figures(connection, most_hours=1)
-    assert (least.since, least.samples) == (last["date"], last["codes"]), "one day at least"
+    assert whole.since is None and figures.code_figures(connection, most_hours=1).samples == whole.samples
 
 
 def smoothed(connection: duckdb.DuckDBPyConnection, camera: str) -> tuple[np.ndarray, np.ndarray]:

@@ -377,7 +377,7 @@ def test_a_landing_zone_that_takes_long_to_list_is_listed_a_tenth_of_the_time(
         if len(looks) > before:
             seen.append(after_s)
         else:
-            assert "looked at again in" in daemon.said
+            assert "next look in" in daemon.said
     assert seen == [0, 60, 120, 180]
     assert looks[0].registered, "and what lies there is registered"
 

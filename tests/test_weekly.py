@@ -32,3 +32,9 @@ def test_a_camera_with_few_hours_is_not_lost_among_many() -> None:
     hours = [hour for camera in "abcd" for hour in week(camera)] + week("new", days=1, hours=2)
     kept = Counter(hour.camera for hour in spread(hours, 20))
     assert kept == {**dict.fromkeys("abcd", 10), "new": 2}
+
+
+def test_a_day_that_has_only_begun_does_not_stand_for_the_others() -> None:
+    night = [CameraHour(camera, MONDAY + (7 * 24 - 6 + hour) * HOUR_NS) for camera in "abcd" for hour in range(4)]
+    kept = spread([hour for camera in "abcd" for hour in week(camera)] + night, 40)
+    assert {hour.date for hour in kept} == {"2026-01-11"} and len(kept) == 40

@@ -25,10 +25,10 @@ ENERGY_COLUMNS = {
     "prequantized": "prequantized_energy",
 }
 
-# Lengths of a strip of the energy plot: the shortest that needs few enough strips is taken.
 CODE_HOURS = 400
 """Camera hours whose codes are counted: latent streams have no copies, and each hour is a file to open."""
 
+# Lengths of a strip of the energy plot: the shortest that needs few enough strips is taken.
 STRIP_LENGTHS_S = (60, 120, 300, 600, 900, 1800, 3600)
 
 _CLIPPED = """

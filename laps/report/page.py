@@ -618,12 +618,12 @@ def _codes(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, Any]) -
     missing = ", ".join(
         f"{_NULL_REASONS.get(reason, reason)} {count:,}" for reason, count in codes.null_reasons.items()
     )
+    since = f"Since {codes.since} (UTC): " if codes.since else ""
     return (
-        f"<p>{codes.samples:,} samples (ten a second) carry a latent action code. <b>{used}</b> different codes occur; "
-        f"the perplexity is <b>{codes.perplexity:,.0f}</b>: as varied as that many codes used equally often. Half of "
-        f"all samples use the {half:,} most frequent ones."
+        f"<p>{since}{codes.samples:,} samples (ten a second) carry a latent action code. <b>{used}</b> different codes "
+        f"occur; the perplexity is <b>{codes.perplexity:,.0f}</b>: as varied as that many codes used equally often. "
+        f"Half of all samples use the {half:,} most frequent ones."
         + (f" {nulls:,} samples have no code ({missing})." if nulls else "")
-        + (f" Of the hours since {codes.since} (UTC)." if codes.since else "")
         + f"</p>{charts.rank_chart(codes.counts)}"
         '<p class="axis-title">codes by how often they occur · height: share of samples</p>'
     )

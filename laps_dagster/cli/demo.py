@@ -90,7 +90,8 @@ def _run(video: Path | None, k: int | None, train_minutes: float) -> tuple[Store
     if progress.failures:
         raise NotProcessedError(
             f"{len(progress.failures)} runs failed, the first: {progress.failures[0].error}",
-            fix="Their logs are in the Dagster UI (laps dev).",
+            fix="Their logs are in the Dagster UI (laps dev)."
+            + (f" `laps discard {chosen.name}` removes what was made." if chosen.status == "draft" else ""),
         )
     if chosen.status == "draft":
         # It holds this demo's recordings only, which are what is asked for here.

@@ -68,6 +68,8 @@ def forget(camera: str, start: str, stop: str, reason: str | None, dry_run: bool
             # The question may have stood there for an hour.
             runs = its_runs()
             _refuse_beside(runs)
+            if plan(store, time) != planned:
+                raise InputError("nothing was removed: it has changed while this was asked", fix="Run this again.")
         # Runs first: what a command that was killed has left of them is found again by the files of their hours.
         if instance is not None and runs.ended:
             delete_runs(instance, runs.ended)

@@ -50,10 +50,13 @@ def discard(release: str, yes: bool) -> None:
     from resources.models import ModelRegistry
 
     registry = ModelRegistry(existing_store())
-    status = registry.release(release).status
-    if status == "retired" and not yes:
-        click.confirm(f"Release {release} was current once. Remove its primitives, clips and models?", abort=True)
+    chosen = registry.release(release)
+    if chosen.status == "retired" and not yes:
+        alone = len(registry.hours_beside(release, chosen.current)) if chosen.current else 0
+        lost = f" {alone:,} of its hours are not in release {chosen.current}." if alone else ""
+        question = "Remove its primitives, clips and models?"
+        click.confirm(f"Release {release} was current once.{lost} {question}", abort=True)
     removed = registry.discard(release)
-    click.echo(f"discarded {release} ({status}); removed:")
+    click.echo(f"discarded {release} ({chosen.status}); removed:")
     for folder, count in removed.items():
         click.echo(f"    {folder}  ({count} file{'' if count == 1 else 's'})")
