@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from laps.errors import InputError
 from laps.timegrid import CameraHour
+from laps_dagster.run_logs import remove_left_behind
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -70,7 +71,11 @@ def _hour(partition: str) -> CameraHour | None:
         return None
 
 
-def delete_runs(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> None:
-    """Remove runs with their events; the hours then show as not materialized until they are made again."""
+def delete_runs(instance: dg.DagsterInstance, run_ids: Collection[str]) -> None:
+    """Remove runs with their events, and what they printed on this machine.
+
+    Their hours then show as not materialized until they are made again.
+    """
     for run_id in run_ids:
         instance.delete_run(run_id)
+    remove_left_behind(instance, run_ids)

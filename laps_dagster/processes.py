@@ -126,7 +126,7 @@ def lost_runs(instance: DagsterInstance) -> list[DagsterRun]:
 
 
 def fail_lost_runs(instance: DagsterInstance) -> list[str]:
-    """Mark them as failed and free their places in the pools; returns their ids."""
+    """Fail the runs that killed processes of this machine left, and free their places in pools; returns their ids."""
     lost = [run.run_id for run in lost_runs(instance)]
     for run_id in lost:
         fail_lost_run(instance, run_id, "its process is gone: killed, out of memory, or the machine restarted")

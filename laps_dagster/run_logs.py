@@ -16,7 +16,7 @@ import re
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,6 +93,13 @@ def remove_logs(
         if runs == at_most:
             break
     return RemovedLogs(runs, size, ticks)
+
+
+def remove_left_behind(instance: DagsterInstance, run_ids: Iterable[str]) -> None:
+    """Remove what deleted runs left on this machine: what they printed, and files of events, which Dagster empties."""
+    left = _left_behind(instance, 0.0)
+    for path in (path for run_id in run_ids if run_id in left for path in left[run_id].paths):
+        _remove(path)
 
 
 @dataclass

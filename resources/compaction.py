@@ -57,7 +57,7 @@ class Compacted:
     """What a compaction did.
 
     Attributes:
-        written: for each view the camera months that were written.
+        written: for each view how many camera months were written.
         unchanged: camera months that held all there is.
         rows: rows written.
         left_out: files of the record that could not be read, and why; views read them themselves.

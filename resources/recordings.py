@@ -1,8 +1,8 @@
 """Recordings: video files where they lie, and the register of those that were offered.
 
 Files are never copied. The register is the table ``recordings``: one small Parquet file for each uri of a camera, so
-that two ingestions never overwrite each other's rows. It holds one row that counts, and before it the rows that
-stood there until the file or its start was corrected, or a person quarantined the file.
+that two ingestions never overwrite each other's rows. Such a file holds one row that counts, and before it the rows
+that stood there until the video or its start was corrected, or a person quarantined it.
 
 A year of short files is tens of thousands of rows for a camera. They are read from the compacted copy of the table
 (:mod:`resources.copies`) where they have not changed since, which the listing tells, and from their own files else.

@@ -580,6 +580,18 @@ def test_the_rest_of_an_hour_before_a_first_hour_that_was_moved_cannot_be_made_a
     assert "cannot be made again" in err and "nothing was removed" in err
 
 
+def test_what_runs_printed_goes_with_them(fresh, instance, laps_command):
+    ended = add_run(instance, "observe", "a|2026-11-21-05:00", dg.DagsterRunStatus.SUCCESS)
+    other = add_run(instance, "observe", "b|2026-11-21-05:00", dg.DagsterRunStatus.SUCCESS)
+    printed = [Path(instance.storage_directory(), run_id, "compute_logs") for run_id in (ended, other)]
+    for folder in printed:
+        folder.mkdir(parents=True)
+        (folder / "step.out").write_text("decoding /recordings/a.mp4")
+    code, _, err = laps_command(*OPTIONS)
+    assert code == 0, err
+    assert [folder.exists() for folder in printed] == [False, True]
+
+
 def test_runs_go_before_files_so_that_a_killed_command_leaves_none(fresh, instance, laps_command, monkeypatch):
     ended = add_run(instance, "observe", "a|2026-11-21-05:00", dg.DagsterRunStatus.SUCCESS)
     other = add_run(instance, "observe", "a|2026-11-21-06:00", dg.DagsterRunStatus.SUCCESS)
