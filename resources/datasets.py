@@ -195,20 +195,17 @@ def parse_key(key: str) -> tuple[str, str]:
 
 
 def dataset_keys(store: Store) -> list[str]:
-    """The partition keys of all data sets that are whole; their files are not listed, which may be many."""
-    return [
-        f"{name}/{version}"
-        for name in store.folders(DATASETS)
-        for version in store.folders(f"{DATASETS}/{name}")
-        if store.exists(f"{DATASETS}/{name}/{version}/{CARD_JSON}")
-    ]
+    """The partition keys of all data sets that are whole."""
+    # A folder of another name was not exported.
+    names = [name for name in store.folders(DATASETS) if _NAME.fullmatch(name)]
+    return [f"{name}/{version}" for name in names for version in versions(store, name)]
 
 
 def versions(store: Store, name: str) -> list[str]:
-    """The versions of a data set that are whole, in order."""
-    folder = f"{dataset_path(name, 'v1').rpartition('/')[0]}/"
-    found = {path.removeprefix(folder) for path in store.files(folder.rstrip("/"), f"/{CARD_JSON}")}
-    return sorted((path.split("/")[0] for path in found if path.count("/") == 1), key=lambda one: (len(one), one))
+    """The versions of a data set that are whole, in order; their files are not listed, which may be many."""
+    folder = dataset_path(name, "v1").rpartition("/")[0]
+    whole = [one for one in store.folders(folder) if store.exists(f"{folder}/{one}/{CARD_JSON}")]
+    return sorted(whole, key=lambda one: (len(one), one))
 
 
 def next_version(store: Store, name: str) -> str:
