@@ -624,7 +624,7 @@ def page(results: list[Result], decode_s: float, options: argparse.Namespace) ->
     if largest.late_s is not None:
         yield f"The late file's hour and the next were made again {largest.late_s:.0f} s after it dropped."
     if largest.quarantined:
-        yield f"The file that was cut off was quarantined: {largest.quarantined}."
+        yield f"The file that was cut off was quarantined: {largest.quarantined.rstrip('.')}."
     problems = [problem for result in results for problem in result.problems]
     yield (
         f"{len(problems)} problems."
