@@ -1,6 +1,6 @@
 """Keeping ``DAGSTER_HOME`` small: what old runs logged and printed is removed; the runs stay in the list.
 
-With SQLite a run has an event file of its own (130 to 210 KB), with PostgreSQL as much in rows of one table, and in any
+With SQLite a run has an event file of its own (150 to 240 KB), with PostgreSQL as much in rows of one table, and in any
 case a folder with what its steps printed. They are most of what a run leaves behind. Dagster's own ``delete_run``
 empties the file and does not remove it, and takes the materializations along: hours that were made long ago would be
 shown as missing, and a backfill of missing hours in the UI would make them all again. So the run stays, with how it
