@@ -44,6 +44,8 @@ from laps.video import FrameScan, Opener, VideoInfo, probe, scan_frames
 _CLAIM_SLACK_NS = 5 * NS_PER_S
 # A frame interval rounded to nanoseconds is no reason for a gap; no sample lies that close to a range's end.
 _ROUNDING_NS = NS_PER_S // 1000
+# No camera that anybody watches work with takes longer from one frame to the next.
+_LONGEST_INTERVAL_NS = 10 * NS_PER_S
 # Longer than any recording.
 _FOR_EVER_NS = 366 * 86_400 * NS_PER_S
 _PROBED_COLUMNS = (
@@ -560,7 +562,7 @@ def _used_rows(
             and not any(previous.last_ns < start <= run.first_ns for start, _, _ in unused)
         )
         footage_before = run.first_ns < start_ns or (adjoins and previous is not None and previous.last_ns < start_ns)
-        begin = start_ns if footage_before else run.first_ns
+        begin = max(reached, start_ns if footage_before else run.first_ns)
         if begin > reached:
             rows += fill(reached, begin, run)
         ends_here = bool(one.times_ns.size) and run.last_ns == int(one.times_ns[-1]) and run.last_ns < stop_ns
@@ -714,9 +716,12 @@ def _row(
 
 
 def _interval_ns(nominal_fps: float | None, times_ns: np.ndarray | None) -> int:
-    """Nominal time between frames; it is the same whatever range is asked for, unlike a measured one."""
-    if nominal_fps:
+    """Nominal time between frames; it is the same whatever range is asked for, unlike a measured one.
+
+    A damaged header may claim hours between them: the frame would be shown as long as that.
+    """
+    if nominal_fps and nominal_fps * _LONGEST_INTERVAL_NS >= NS_PER_S:
         return round(NS_PER_S / nominal_fps)
     if times_ns is not None and times_ns.size > 1:
-        return int(np.median(np.diff(times_ns)))
+        return min(_LONGEST_INTERVAL_NS, int(np.median(np.diff(times_ns))))
     return NS_PER_S // 25

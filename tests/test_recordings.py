@@ -7,6 +7,7 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -407,6 +408,37 @@ def test_a_slow_camera_has_no_gaps(video):
     rows = describe([row])
     assert summary(rows)[1:-1] == [("ok", True, 0.0, 10.0)]
     assert covered(rows, GRID, FIVE // GRID.step_ns, FIVE // GRID.step_ns + 110).tolist() == [True] * 100 + [False] * 10
+
+
+def test_a_slow_cameras_last_frame_before_a_range_is_shown_until_its_next_file(video):
+    slow = register(video("slow.mp4", fps=0.5, seconds=10), FIVE - 10_450_000_000)
+    following = register(video("next.mp4", fps=0.5, seconds=10), FIVE - 950_000_000)
+    rows = describe([slow, following])
+    assert [seconds(row) for row in rows if row["used"]] == [(-1.45, -0.95), (-0.95, 9.05)]
+
+
+@pytest.mark.parametrize("seconds_before", [3000, 600, 30, 1])
+def test_a_frame_whose_header_claims_hours_for_it_is_shown_as_long_as_any_other(video, tmp_path, seconds_before):
+    """A damaged header made its file's only frame last until the next file, in every hour between."""
+    broken = tmp_path / "broken.mp4"
+    with av.open(str(broken), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            packet.duration = round(3 * 3600 / packet.time_base)
+            container.mux(packet)
+    alone = register(broken, FIVE - seconds_before * S)
+    assert alone["nominal_fps"] < 1e-3
+    alone["end_time"] = alone["start_time"]
+    good = register(video("good.mp4", seconds=4, fps=25), FIVE)
+    rows = describe([alone, good])
+    used = [row for row in rows if row["used"] and row["uri"] == good["uri"]]
+    assert [seconds(row) for row in used] == [(0, 4)]
+    if seconds_before > 1:
+        assert not any(row["used"] and row["uri"] == alone["uri"] for row in rows)
+    shown = describe([alone, good], hour_ns=FIVE - HOUR_NS)
+    assert [row["end_time"] - row["start_time"] for row in shown if row["used"]] == [timedelta(seconds=0.04)]
 
 
 @pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv"])
