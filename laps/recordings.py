@@ -431,6 +431,11 @@ def describe_range(
         if scan.problem and not scan.truncated:
             unread_ns, reason = one.end_ns(low), f"{one.uri}: {scan.problem}"
             rows += _corrupt_rows(recording, unread_ns, claimed_ns or stop_ns, start_ns, stop_ns, reason)
+        elif not scan.times_ns.size and low <= begin_ns < high:
+            # A recording begins with its first frame, so that one was looked for.
+            reason = f"{one.uri}: none of its frames lies in the time that it claims: their timestamps are damaged"
+            ends_ns = max(claimed_ns or begin_ns, begin_ns + one.interval_ns)
+            rows += _corrupt_rows(recording, begin_ns, ends_ns, start_ns, stop_ns, reason)
         footage.append(one)
     runs = _assign(footage)
     used = sorted((run for run in runs if run.instead is None), key=lambda run: run.first_ns)

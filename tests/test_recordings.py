@@ -410,6 +410,26 @@ def test_a_slow_camera_has_no_gaps(video):
     assert covered(rows, GRID, FIVE // GRID.step_ns, FIVE // GRID.step_ns + 110).tolist() == [True] * 100 + [False] * 10
 
 
+def test_a_file_whose_frames_lie_before_its_start_is_told(video, tmp_path):
+    """The first packet's time is damaged, and all the others come before it."""
+    good = video("good.ts", seconds=4, fps=25)
+    broken = tmp_path / "broken.ts"
+    with av.open(str(good)) as source, av.open(str(broken), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(source.streams.video[0])):
+            if packet.size:
+                if number == 0:
+                    packet.pts += round(30 / packet.time_base)
+                packet.stream = stream
+                target.mux(packet)
+    row = register(broken, FIVE + 930 * S)
+    assert row["status"] == "ok"
+    rows = describe([row])
+    (told,) = (one for one in rows if one["uri"] == row["uri"])
+    assert (told["status"], told["used"]) == ("corrupt", False) and "timestamps are damaged" in told["reason"]
+    assert seconds(told)[0] == 930
+
+
 def test_a_slow_cameras_last_frame_before_a_range_is_shown_until_its_next_file(video):
     slow = register(video("slow.mp4", fps=0.5, seconds=10), FIVE - 10_450_000_000)
     following = register(video("next.mp4", fps=0.5, seconds=10), FIVE - 950_000_000)
