@@ -16,7 +16,9 @@ left out instead of shown smeared; with damage that it does not notice they are 
 
 from __future__ import annotations
 
+import errno
 import heapq
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -219,6 +221,32 @@ def decode(
         yield from reader.frames(recording_start_ns, from_ns, to_ns, on_problem)
 
 
+class _Positioned:
+    """A file for FFmpeg to read: where a damaged one leads to a position that cannot be, that is the file's fault.
+
+    The file object would say that an argument is invalid, as if it could not be reached.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
+            raise MediaError(
+                "this is no video file that can be read (it leads to a position before its start)",
+                where=self._name,
+                fix="It is damaged; copy it again from where it was recorded.",
+            ) from error
+
+
 class _Damage:
     """Stretches of presentation time that are not shown: from a damaged packet to the keyframe after it."""
 
@@ -302,7 +330,7 @@ class _Reader:
         self.file.seek(0)
         try:
             self._container = av.open(
-                self.file,
+                _Positioned(self.file, self.name),
                 "r",
                 options={"format_whitelist": _CONTAINERS},
                 metadata_errors="replace",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from fractions import Fraction
 from pathlib import Path
@@ -358,3 +359,18 @@ def test_a_broken_connection_is_no_damaged_file(tmp_path):
     ):
         with pytest.raises(ConnectionResetError, match="the connection broke"):
             use(FailingFile(path.read_bytes()))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EINVAL, "Invalid argument"), ValueError("negative seek value -7")])
+def test_a_position_that_cannot_be_is_the_files_fault(tmp_path, error):
+    """A damaged index leads there; files on disks and in object storage refuse it each in its way."""
+
+    class Refusing(io.BytesIO):
+        def seek(self, offset: int, whence: int = 0) -> int:
+            if whence == 0 and offset > 0:
+                raise error
+            return super().seek(offset, whence)
+
+    content = write_video(tmp_path / "a.mp4", seconds=2, fps=10, width=64, height=48).read_bytes()
+    with pytest.raises(MediaError, match=r"a\.mp4: .*leads to a position before its start"):
+        probe(Refusing(content), name="a.mp4")
