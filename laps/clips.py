@@ -39,7 +39,7 @@ from av.stream import Discard, Disposition
 from laps.errors import InputError, MediaError
 from laps.regions import Region, cover
 from laps.timegrid import NS_PER_S, format_utc
-from laps.video import decode, probe
+from laps.video import Positioned, decode, probe
 
 # What Chromium, Firefox and Safari play from mp4 without special hardware. HEVC is not among it.
 COPY_CODECS: frozenset[str] = frozenset({"h264", "vp9", "av1"})
@@ -185,7 +185,7 @@ class ClipCutter:
         self._info = probe(file, name=name)
         file.seek(0)
         try:
-            self._container: Any = av.open(file, "r", metadata_errors="replace")
+            self._container: Any = av.open(Positioned(file, name), "r", metadata_errors="replace")
         except av.error.FFmpegError as error:
             raise MediaError(f"cannot be opened as a video ({error})", where=name) from error
         videos = (

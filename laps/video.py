@@ -221,7 +221,7 @@ def decode(
         yield from reader.frames(recording_start_ns, from_ns, to_ns, on_problem)
 
 
-class _Positioned:
+class Positioned:
     """A file for FFmpeg to read: where a damaged one leads to a position that cannot be, that is the file's fault.
 
     The file object would say that an argument is invalid, as if it could not be reached.
@@ -330,7 +330,7 @@ class _Reader:
         self.file.seek(0)
         try:
             self._container = av.open(
-                _Positioned(self.file, self.name),
+                Positioned(self.file, self.name),
                 "r",
                 options={"format_whitelist": _CONTAINERS},
                 metadata_errors="replace",
