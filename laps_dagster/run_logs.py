@@ -97,7 +97,7 @@ def remove_logs(
 
 def remove_left_behind(instance: DagsterInstance, run_ids: Iterable[str]) -> None:
     """Remove what deleted runs left on this machine: what they printed, and files of events, which Dagster empties."""
-    left = _left_behind(instance, 0.0)
+    left = _files_left(instance)
     for path in (path for run_id in run_ids if run_id in left for path in left[run_id].paths):
         _remove(path)
 
@@ -129,7 +129,17 @@ def _remove_tick_logs(instance: DagsterInstance, before_s: float, *, dry_run: bo
 
 
 def _left_behind(instance: DagsterInstance, before_s: float) -> dict[str, _Left]:
-    """What lies there of each run, by its id."""
+    """What lies there of each run, by its id; of rows of a database those from before a time."""
+    found = _files_left(instance)
+    for run_id, size, written_s in _old_rows(instance, before_s):
+        left = found[run_id]
+        left.rows_bytes = size
+        left.written_s = max(left.written_s, written_s)
+    return found
+
+
+def _files_left(instance: DagsterInstance) -> dict[str, _Left]:
+    """Files and folders on this machine that are named by a run, by its id."""
     from dagster._core.storage.event_log import SqliteEventLogStorage  # not public
 
     places = [Path(instance.storage_directory())]
@@ -145,10 +155,6 @@ def _left_behind(instance: DagsterInstance, before_s: float) -> dict[str, _Left]
                 left = found[run_id]
                 left.paths.append(path)
                 left.written_s = max(left.written_s, _written_s(path))
-    for run_id, size, written_s in _old_rows(instance, before_s):
-        left = found[run_id]
-        left.rows_bytes = size
-        left.written_s = max(left.written_s, written_s)
     return found
 
 

@@ -117,6 +117,7 @@ def landing_files(
     add_cameras(context.instance, sorted({zone.recordings.camera_of(uri) for uri in look.registered}))
     release = store.models().current_name()
     requested: dict[CameraHour, str] = {}
+    late: set[CameraHour] = set()
     if release is not None:
         asked = cursor.get("asked", {})
         busy = hours_being_observed(context.instance)
@@ -126,9 +127,11 @@ def landing_files(
         # An hour before the first one is no partition (the store's first hour may be moved).
         first_ns = first_hour_ns(files.root)
         open_hours = [hour for hour in ready if hour not in confirmed and hour.start_ns >= first_ns]
-        due = OutOfDate(files, release, zone.registrations(open_hours), by_day=True).hours(OBSERVE, open_hours)
+        made = OutOfDate(files, release, zone.registrations(open_hours), by_day=True)
+        due = made.hours(OBSERVE, open_hours)
         zone.done_with(ready.keys() - set(due))
         requested = {hour: ready[hour] for hour in due if hour not in busy}
+        late = {hour for hour in requested if made.is_there(RAW_VIDEO, hour)}
         add_cameras(context.instance, sorted({hour.camera for hour in requested}))
     said = str(look)
     if zone.seen.hours:
@@ -148,7 +151,7 @@ def landing_files(
         dg.RunRequest(
             run_key=f"observe {hour.key} {state}",
             partition_key=multi_partition_key(hour),
-            tags={THEN: "segment", **({LATE: "true"} if files.has_partition(RAW_VIDEO, hour) else {})},
+            tags={THEN: "segment", **({LATE: "true"} if hour in late else {})},
         )
         for hour, state in requested.items()
     ]

@@ -115,9 +115,10 @@ class OutOfDate:
         needed = [(one, hour) for one in (*made.this_hour, *made.both_hours)]
         if hour.previous in self.registered:  # else there was nothing to remove
             needed += [(one, hour.previous) for one in made.both_hours]
-        return all(self._is_there(*one) or self.can_be_made(*one) for one in needed)
+        return all(self.is_there(*one) or self.can_be_made(*one) for one in needed)
 
-    def _is_there(self, table: Table, hour: CameraHour) -> bool:
+    def is_there(self, table: Table, hour: CameraHour) -> bool:
+        """Whether an hour of a table was made, for the release."""
         if self.release is None and table.model_level is not None:
             return False
         return self.fresh.written(self._path_of(table)(hour)) is not None

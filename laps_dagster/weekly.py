@@ -54,13 +54,8 @@ def draft_release(context: dg.OpExecutionContext, config: Draft, store: StoreRes
     current = registry.current()
     if current is None:
         raise NotProcessedError("no release is current", where=files.root, fix="`laps backfill` makes the first.")
-    since_ns = now_ns() - config.days * 24 * HOUR_NS
-    made = [hour for hour in files.partitions(CLUSTER_ASSIGNMENTS, current.name) if hour.start_ns >= since_ns]
-    register = Recordings(files)
-    # Without those that only close what is open in the last one: they are added to whatever is made.
-    filmed = {hour for camera in {hour.camera for hour in made} for hour in register.hours(camera)}
     hours = [CameraHour.parse(key) for key in config.hours]
-    hours = hours or spread([hour for hour in made if hour in filmed], config.most_hours)
+    hours = hours or spread(_filmed_lately(files, current, config.days), config.most_hours)
     if not hours:
         raise NotProcessedError(
             f"release {current.name} has cut no hour of the last {config.days} days",
@@ -100,6 +95,16 @@ def draft_release(context: dg.OpExecutionContext, config: Draft, store: StoreRes
             "next": f"Look at the report, then `laps promote {filled.name}` or `laps discard {filled.name}`.",
         },
     )
+
+
+def _filmed_lately(files: Store, current: Release, days: int) -> list[CameraHour]:
+    """The hours of the last days that a release has cut, without those that only close what is open in the last one."""
+    since_ns = now_ns() - days * 24 * HOUR_NS
+    made = [hour for hour in files.partitions(CLUSTER_ASSIGNMENTS, current.name) if hour.start_ns >= since_ns]
+    register = Recordings(files)
+    # Closing hours are added to whatever is made.
+    filmed = {hour for camera in {hour.camera for hour in made} for hour in register.hours(camera)}
+    return [hour for hour in made if hour in filmed]
 
 
 def spread(hours: Sequence[CameraHour], most: int) -> list[CameraHour]:

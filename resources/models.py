@@ -427,9 +427,7 @@ class ModelRegistry:
             for level, one in folders
             if table.model_level == level
         ]
-        copies = [
-            copy_folder(copy, one) for copy in COPIES.values() for level, one in folders if copy.model_level == level
-        ]
+        copies = [copy_folder(copy, name) for copy in COPIES.values() if copy.model_level == "release"]
         models = [f"models/{kind}/{model_id}" for kind, model_id in unused]
         for folder in [*tables, clip_files_path(name), *copies, f"reports/release={name}", *models]:
             if files := self.store.files(folder):

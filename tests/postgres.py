@@ -15,6 +15,10 @@ from typing import Any
 
 import pytest
 
+from laps_dagster import instance
+
+SETTINGS = instance.SETTINGS.with_name("instance_postgres.yaml")
+
 
 def program(name: str) -> str | None:
     found = sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))
@@ -70,6 +74,12 @@ def skip_where_absent() -> None:
     pytest.importorskip("dagster_postgres", reason="the extra `postgres` is not installed")
     if reason := absent():
         pytest.skip(reason)
+
+
+def on_postgresql(home: Path) -> None:
+    """A ``DAGSTER_HOME`` whose records PostgreSQL keeps."""
+    home.mkdir()
+    shutil.copyfile(SETTINGS, home / "dagster.yaml")
 
 
 @pytest.fixture

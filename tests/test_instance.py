@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -30,7 +29,8 @@ from resources.recordings import Recordings
 from resources.store import Store
 from tests.conftest import Laps
 from tests.kills import ROOT
-from tests.postgres import postgres, serve, skip_where_absent
+from tests.postgres import SETTINGS as POSTGRES_SETTINGS
+from tests.postgres import on_postgresql, postgres, serve, skip_where_absent
 from tests.test_doctor import findings
 from tests.videos import write_video
 
@@ -39,7 +39,6 @@ __all__ = ["postgres"]
 HOUR = "cam1|2026-01-05-09:00"
 # In no test's server is it asked for, and nothing shows it.
 PASSWORD = "geheim"
-POSTGRES_SETTINGS = SETTINGS.with_name("instance_postgres.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +151,7 @@ def test_runs_cameras_pools_and_sensors_on_postgresql(
     postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAPS_POSTGRES_URL", postgres)
-    on_postgresql(tmp_path)
+    on_postgresql(tmp_path / "dagster")
     with open_instance() as instance:
         assert type(instance.run_storage).__name__ == "PostgresRunStorage"
         add_cameras(instance, ["cam1"])
@@ -166,11 +165,6 @@ def test_runs_cameras_pools_and_sensors_on_postgresql(
         resources = {"store": StoreResource(), "recordings": RecordingsResource()}
         context = dg.build_sensor_context(instance, resources=resources)
         assert "no release is current" in str(later_stages.evaluate_tick(context).skip_message)
-
-
-def on_postgresql(tmp_path: Path) -> None:
-    (tmp_path / "dagster").mkdir()
-    shutil.copyfile(POSTGRES_SETTINGS, tmp_path / "dagster" / "dagster.yaml")
 
 
 def told_by_all(laps_command: Laps, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Finding:
@@ -194,7 +188,7 @@ def test_a_database_that_is_away_is_told_in_one_line(
     skip_where_absent()
     # Six tries to connect, without the seconds between them.
     monkeypatch.setattr("dagster_postgres.utils.calculate_delay", lambda *_, **__: 0.0)
-    on_postgresql(tmp_path)
+    on_postgresql(tmp_path / "dagster")
     with serve() as url:
         monkeypatch.setenv("LAPS_POSTGRES_URL", url.replace("laps@", f"laps:{PASSWORD}@"))
         with open_instance() as instance:
@@ -227,7 +221,7 @@ def test_a_url_that_cannot_be_used_is_told_in_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pytest.importorskip("dagster_postgres", reason="the extra `postgres` is not installed")
-    on_postgresql(tmp_path)
+    on_postgresql(tmp_path / "dagster")
     monkeypatch.delenv("LAPS_POSTGRES_URL", raising=False)
     if url is not None:
         monkeypatch.setenv("LAPS_POSTGRES_URL", url)
@@ -238,7 +232,7 @@ def test_a_url_that_cannot_be_used_is_told_in_one_line(
 def test_a_missing_extra_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, laps_command: Laps, caplog: pytest.LogCaptureFixture
 ) -> None:
-    on_postgresql(tmp_path)
+    on_postgresql(tmp_path / "dagster")
     monkeypatch.setenv("LAPS_POSTGRES_URL", f"postgresql+psycopg2://laps:{PASSWORD}@db/d")
     for name in [name for name in sys.modules if name.partition(".")[0] == "dagster_postgres"]:
         monkeypatch.delitem(sys.modules, name)
@@ -265,7 +259,7 @@ def test_a_user_who_may_make_no_tables_is_told(postgres: str, tmp_path: Path, mo
         connection.execute(sqlalchemy.text("create role reader login"))
     engine.dispose()
     monkeypatch.setenv("LAPS_POSTGRES_URL", postgres.replace("laps@", "reader@"))
-    on_postgresql(tmp_path)
+    on_postgresql(tmp_path / "dagster")
     found = findings("dagster")["dagster"]
     assert found.level == "problem" and found.said.endswith("permission denied for schema public")
     assert "the rights of its user" in found.fix

@@ -155,36 +155,36 @@ def test_an_unfinished_upload_is_no_model(registry: ModelRegistry) -> None:
         registry.folder(TOKENIZER, "thalf")
 
 
-def test_a_fetched_model_that_lost_a_part_is_fetched_again(
-    registry: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def fetching(registry: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
+    """One with the tokenizer t1, whose models are copied as from object storage."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     put(registry, TOKENIZER, "t1")
-    # As of object storage, of which folders are copied.
     monkeypatch.setattr(registry.store, "is_local", False)
-    folder = registry.folder(TOKENIZER, "t1")
+    return registry
+
+
+def test_a_fetched_model_that_lost_a_part_is_fetched_again(fetching: ModelRegistry) -> None:
+    folder = fetching.folder(TOKENIZER, "t1")
     assert {path.name for path in folder.iterdir()} == {"config.json", "complete"}
     for path in folder.iterdir():
         path.unlink()
-    assert registry.folder(TOKENIZER, "t1") == folder
+    assert fetching.folder(TOKENIZER, "t1") == folder
     assert {path.name for path in folder.iterdir()} == {"config.json", "complete"}
 
 
 def test_a_model_that_another_process_fetched_meanwhile_is_taken(
-    registry: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetching: ModelRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    put(registry, TOKENIZER, "t1")
-    monkeypatch.setattr(registry.store, "is_local", False)
     fetch = Store.get_folder
 
     def beside_another(store: Store, path: str, folder: Path) -> Path:
         monkeypatch.setattr(Store, "get_folder", fetch)
-        registry.folder(TOKENIZER, "t1")
+        fetching.folder(TOKENIZER, "t1")
         return fetch(store, path, folder)
 
     monkeypatch.setattr(Store, "get_folder", beside_another)
-    assert (registry.folder(TOKENIZER, "t1") / "complete").exists()
+    assert (fetching.folder(TOKENIZER, "t1") / "complete").exists()
 
 
 def test_unknown_releases_list_the_known(registry: ModelRegistry) -> None:

@@ -40,6 +40,7 @@ from resources.recordings import Recordings
 from resources.settings import store_settings
 from resources.store import Store
 from tests.kills import wait_until
+from tests.postgres import SETTINGS as POSTGRES_SETTINGS
 from tests.postgres import postgres
 from tests.s3 import S3, s3, s3_server
 from tests.test_instance import BACKFILL
@@ -48,7 +49,6 @@ from tests.tokenizers import narrow_heads
 __all__ = ["postgres", "s3", "s3_server"]
 
 RAY_SETTINGS = SETTINGS.with_name("instance_ray.yaml")
-POSTGRES_SETTINGS = SETTINGS.with_name("instance_postgres.yaml")
 HOURS = [CameraHour.parse(f"cam1|2026-01-05-{hour:02}:00") for hour in (9, 10)]
 SCENARIO = replace(SCENARIOS["clean"], seed=3, duration_s=16.0, width_px=320, height_px=180, fps=15.0)
 OBSERVED = (RAW_VIDEO, KEYPOINT_TRACKS, KEYFRAMES, LATENT_STREAM)

@@ -1,7 +1,6 @@
 """Old runs lose what they logged and printed, and nothing else: the list of runs and what was made stay."""
 
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import dagster as dg
 import pytest
 
 from laps.errors import InputError
-from laps_dagster.instance import SETTINGS, open_instance
+from laps_dagster.instance import open_instance
 from laps_dagster.retention import apply_retention
 from laps_dagster.run_logs import remove_logs
 from laps_dagster.settings import keep_runs_days
@@ -20,7 +19,7 @@ from resources.configured import default_resources
 from resources.settings import store_settings
 from resources.store import Store
 from tests.conftest import Laps
-from tests.postgres import postgres
+from tests.postgres import on_postgresql, postgres
 
 # A fixture of this module.
 __all__ = ["postgres"]
@@ -84,8 +83,7 @@ def test_of_rows_in_postgresql_those_stay_that_say_what_was_made_and_how_it_ende
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     monkeypatch.setenv("LAPS_POSTGRES_URL", postgres)
-    (tmp_path / "dagster").mkdir()
-    shutil.copyfile(SETTINGS.with_name("instance_postgres.yaml"), tmp_path / "dagster" / "dagster.yaml")
+    on_postgresql(tmp_path / "dagster")
     with open_instance() as instance:
         good, failed = run(instance, "a"), run(instance, "b")
         waiting = instance.add_run(dg.DagsterRun("made", str(uuid.uuid4()), status=dg.DagsterRunStatus.NOT_STARTED))
